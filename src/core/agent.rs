@@ -1,0 +1,762 @@
+//! Actor `Agent`: one session. Takes its commands, holds its conversation, runs what `run` decides.
+//!
+//! Owns: the conversation in memory, the run that is going, the queue of messages. Does not own:
+//! numbering and storage (`bus`), sockets (`doors`), its own life (`manager`).
+//! Talks to: the bus, its model and its tools; tells the manager when it ends.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, ActorStreamExt, AsyncContext, Context, Handler, Message,
+    MessageResult, Recipient, SpawnHandle, WrapFuture, WrapStream, fut,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::{
+    bus::{Bus, Committed, Failed, GetOpenMessage, Hold, Origin, Release},
+    command::{Caller, Done, OnBusy, ReplyTo, different_command},
+    conversation::{Conversation, PromptSize},
+    error::{ErrorCode, Problem},
+    event::{AgentStatus, CloseReason, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger},
+    ids::{MessageId, RunId, SessionId, Topic},
+    ports::{AppendError, ModelError, ModelEvent, ModelRequest, ToolCall},
+    profile::AgentProfile,
+    run::{Effect, Input, Run, crashed, never_began},
+    session::QueuedRun,
+};
+
+/// Orders that wait for this agent: as many as a few busy sockets may have in flight.
+const MAILBOX: usize = 256;
+/// What an agent may have shown that is not out yet, in bytes; then it stops reading its model.
+const CREDIT_BYTES: usize = 64 * 1024;
+/// Pieces of an answer that are passed on together when a model is ahead of us.
+const MODEL_EVENTS_AT_ONCE: usize = 32;
+/// Messages that wait, at most.
+const MAX_QUEUE: usize = 32;
+/// Bytes of the messages that wait, at most.
+const MAX_QUEUE_BYTES: usize = 1024 * 1024;
+/// How long a batch that a run cannot do without waits before it is tried again.
+const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
+// ---- messages ----
+
+/// A command to this session, and where its answer goes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Carry {
+    pub caller: Caller,
+    pub order: Order,
+    pub reply: ReplyTo,
+}
+
+#[derive(Debug)]
+pub enum Order {
+    SendMessage { content: String, on_busy: Option<OnBusy> },
+    StopRun { run_id: Option<RunId>, clear_queue: bool },
+    Rename { title: String },
+    Close { reason: CloseReason, replaced_by: Option<SessionId> },
+}
+
+/// Asks an agent that has nothing to do to leave memory; the answer is whether it does.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct Retire;
+
+/// The server is going to stop: finish the run, begin no other, then end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FinishUp;
+
+/// The server waits no longer: end the run as interrupted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Interrupt;
+
+/// An agent has ended. Sent from its `Drop`, so also after a panic.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AgentEnded {
+    pub session_id: SessionId,
+    /// It ended in the middle of a run, which somebody must close.
+    pub run_open: bool,
+}
+
+// ---- the actor ----
+
+pub struct Agent {
+    session_id: SessionId,
+    topic: Topic,
+    /// `None` once the agent is no longer configured: the session can be read and closed.
+    profile: Option<Arc<AgentProfile>>,
+    bus: Bus,
+    manager: Recipient<AgentEnded>,
+    conversation: Conversation,
+    run: Option<Run>,
+    /// The run that the agent before this one left open, until its end is in the log.
+    orphan: Option<RunId>,
+    /// The model's stream, or the calls of tools.
+    work: Option<SpawnHandle>,
+    queue: Vec<QueuedMessage>,
+    /// Who waits for the run to end.
+    stops: Vec<ReplyTo>,
+    closing: Option<Closing>,
+    /// No more commands: its session is closed, or about to be.
+    closed: bool,
+    finishing_up: bool,
+    /// Batches on their way to the log.
+    appending: usize,
+    credit: Arc<Semaphore>,
+}
+
+/// What a session's log says an agent begins with.
+pub struct Loaded {
+    pub session_id: SessionId,
+    pub conversation: Conversation,
+    pub queue: Vec<QueuedRun>,
+}
+
+/// A message that waits for its run.
+struct QueuedMessage {
+    run_id: RunId,
+    first: bool,
+    bytes: usize,
+    /// It is in the log; before that it cannot run.
+    committed: bool,
+    /// It was cleared before it was in the log.
+    cleared: bool,
+}
+
+struct Closing {
+    reason: CloseReason,
+    replaced_by: Option<SessionId>,
+    reply: ReplyTo,
+}
+
+impl Agent {
+    pub fn new(
+        loaded: Loaded,
+        profile: Option<Arc<AgentProfile>>,
+        bus: Bus,
+        manager: Recipient<AgentEnded>,
+    ) -> Self {
+        let Loaded { session_id, conversation, queue } = loaded;
+        let queue: Vec<_> = queue
+            .into_iter()
+            .map(|QueuedRun { run_id, first, .. }| {
+                let bytes = conversation.waiting_bytes(&run_id);
+                QueuedMessage { run_id, first, bytes, committed: true, cleared: false }
+            })
+            .collect();
+        Self {
+            topic: Topic::Session(session_id.clone()),
+            session_id,
+            profile,
+            bus,
+            manager,
+            orphan: conversation.open_run(),
+            conversation,
+            run: None,
+            work: None,
+            queue,
+            stops: Vec::new(),
+            closing: None,
+            closed: false,
+            finishing_up: false,
+            appending: 0,
+            credit: Arc::new(Semaphore::new(CREDIT_BYTES)),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.current_run().is_none() && self.queue.is_empty() && self.closing.is_none() && self.appending == 0
+    }
+
+    fn current_run(&self) -> Option<RunId> {
+        self.run.as_ref().map(Run::id).or(self.orphan)
+    }
+
+    // ---- commands ----
+
+    fn send_message(
+        &mut self,
+        caller: Caller,
+        content: String,
+        on_busy: Option<OnBusy>,
+        reply: ReplyTo,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(profile) = &self.profile else {
+            return reply.refuse(Problem::agent_gone(&self.session_id.agent_id()));
+        };
+        let busy = self.current_run().is_some() || !self.queue.is_empty();
+        let on_busy = on_busy.unwrap_or(profile.on_busy);
+        if busy && let Err(problem) = self.admit(on_busy, content.len()) {
+            return reply.refuse(problem);
+        }
+        let queue = match on_busy {
+            _ if !busy => Queued::No,
+            OnBusy::Interrupt => Queued::First,
+            OnBusy::Queue | OnBusy::Reject => Queued::Last,
+        };
+        let run_id = RunId::new();
+        let bytes = content.len();
+        let message = Durable::UserMessage {
+            message_id: MessageId::new(),
+            command_id: reply.idempotency().map(|idempotency| idempotency.key.command_id.clone()),
+            content,
+            author: caller.principal,
+            queue,
+        };
+        let mut entries = vec![Entry::of_run(run_id, message)];
+        let commands = reply.remember(Done::Accepted { run_id, seq: 0 }).into_iter().collect();
+        if queue == Queued::No {
+            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            entries.push(run_started(run_id));
+            self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
+                Ok(committed) => {
+                    reply.done(Done::Accepted { run_id, seq: committed.first_seq });
+                    agent.feed([Input::Committed], None, ctx);
+                }
+                Err(failed) => {
+                    // It never was: nothing of it is in the log, and nobody was told of it.
+                    agent.run = None;
+                    refuse_failed(reply, failed);
+                    let problem = Problem::unavailable("the run that was to be stopped did not begin");
+                    agent.stops.drain(..).for_each(|stop| stop.refuse(problem.clone()));
+                }
+            });
+        } else {
+            let first = queue == Queued::First;
+            self.enqueue(QueuedMessage { run_id, first, bytes, committed: false, cleared: false });
+            self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
+                Ok(committed) => {
+                    reply.done(Done::Accepted { run_id, seq: committed.first_seq });
+                    agent.queued(run_id, ctx);
+                    if first {
+                        agent.feed([Input::Stop(EndReason::Replaced)], None, ctx);
+                    }
+                }
+                Err(failed) => {
+                    agent.queue.retain(|queued| queued.run_id != run_id);
+                    refuse_failed(reply, failed);
+                }
+            });
+        }
+    }
+
+    /// Whether a message may wait.
+    fn admit(&self, on_busy: OnBusy, bytes: usize) -> Result<(), Problem> {
+        let queued_bytes: usize = self.queue.iter().map(|queued| queued.bytes).sum();
+        let why = if on_busy == OnBusy::Reject {
+            "a run is going; wait for its end, or send with on_busy \"queue\" or \"interrupt\""
+        } else if self.queue.len() >= MAX_QUEUE || queued_bytes + bytes > MAX_QUEUE_BYTES {
+            "the queue is full; wait for a run to end, or stop with clear_queue"
+        } else {
+            return Ok(());
+        };
+        Err(Problem::new(ErrorCode::Busy, why).with(serde_json::json!({ "queued": self.queue.len() })))
+    }
+
+    /// Interrupting messages go before the others, each kind in its order.
+    fn enqueue(&mut self, message: QueuedMessage) {
+        let firsts = self.queue.iter().take_while(|other| other.first).count();
+        let place = if message.first { firsts } else { self.queue.len() };
+        self.queue.insert(place, message);
+    }
+
+    /// A message that waits is in the log.
+    fn queued(&mut self, run_id: RunId, ctx: &mut Context<Self>) {
+        let Some(queued) = self.queue.iter_mut().find(|queued| queued.run_id == run_id) else { return };
+        queued.committed = true;
+        if queued.cleared {
+            self.clear(vec![run_id], ctx);
+        }
+    }
+
+    fn stop_run(
+        &mut self,
+        run_id: Option<RunId>,
+        clear_queue: bool,
+        reply: ReplyTo,
+        ctx: &mut Context<Self>,
+    ) {
+        let current = self.current_run();
+        match (run_id, current) {
+            (None, Some(_)) => {}
+            (Some(wanted), Some(current)) if wanted == current => {}
+            (None, None) => {
+                return reply.refuse(Problem::new(ErrorCode::Conflict, "no run is going"));
+            }
+            (Some(wanted), _) => return self.stop_other(wanted, reply, ctx),
+        }
+        if clear_queue {
+            self.queue.iter_mut().for_each(|queued| queued.cleared = true);
+            let committed = self.queue.iter().filter(|queued| queued.committed);
+            let run_ids = committed.map(|queued| queued.run_id).collect();
+            self.clear(run_ids, ctx);
+        }
+        self.stops.push(reply);
+        self.feed([Input::Stop(EndReason::Stopped)], None, ctx);
+    }
+
+    /// Stops a run that is not the current one: a message that waits is taken from the queue.
+    fn stop_other(&mut self, run_id: RunId, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let details = serde_json::json!({ "run_id": run_id });
+        match self.queue.iter_mut().find(|queued| queued.run_id == run_id) {
+            Some(queued) if queued.committed && !queued.cleared => {
+                queued.cleared = true;
+                let entries = vec![never_began(run_id, EndReason::Cleared)];
+                let done = Done::Stopped { outcome: Outcome::Cancelled };
+                let commands = reply.remember(done.clone()).into_iter().collect();
+                self.commit(entries, commands, ctx, move |agent, _| {
+                    agent.queue.retain(|queued| queued.run_id != run_id);
+                    reply.done(done);
+                });
+            }
+            Some(_) => {
+                reply.refuse(Problem::new(ErrorCode::Conflict, "the run is being cleared").with(details))
+            }
+            None if self.conversation.knows_run(&run_id) => {
+                reply.refuse(Problem::new(ErrorCode::Conflict, "the run has ended").with(details));
+            }
+            None => reply.refuse(Problem::run_not_found(run_id)),
+        }
+    }
+
+    /// Takes messages that are in the log from the queue.
+    fn clear(&mut self, run_ids: Vec<RunId>, ctx: &mut Context<Self>) {
+        if run_ids.is_empty() {
+            return;
+        }
+        let entries = run_ids.iter().map(|run_id| never_began(*run_id, EndReason::Cleared)).collect();
+        self.commit(entries, Vec::new(), ctx, move |agent, _| {
+            agent.queue.retain(|queued| !run_ids.contains(&queued.run_id));
+        });
+    }
+
+    fn rename(&mut self, title: String, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let entries = vec![Durable::SessionUpdated { title }.into()];
+        let commands = reply.remember(Done::Noted).into_iter().collect();
+        self.publish(entries, commands, ctx, |_, outcome, _| match outcome {
+            Ok(_) => reply.done(Done::Noted),
+            Err(failed) => refuse_failed(reply, failed),
+        });
+    }
+
+    fn close(&mut self, closing: Closing, ctx: &mut Context<Self>) {
+        self.closing = Some(closing);
+        self.closed = true;
+        self.feed([Input::Stop(EndReason::Closed)], None, ctx);
+        self.move_on(ctx);
+    }
+
+    /// Closes the session, once nothing of it is under way.
+    fn end_session(&mut self, closing: Closing, ctx: &mut Context<Self>) {
+        let Closing { reason, replaced_by, reply } = closing;
+        let mut entries: Vec<_> =
+            self.queue.drain(..).map(|queued| never_began(queued.run_id, EndReason::Closed)).collect();
+        entries.push(Durable::SessionClosed { reason, replaced_by }.into());
+        let commands = reply.remember(Done::Noted).into_iter().collect();
+        self.commit(entries, commands, ctx, move |_, ctx| {
+            reply.done(Done::Noted);
+            ctx.stop();
+        });
+    }
+
+    // ---- the run ----
+
+    /// Gives inputs to the run and does what it decides; `credit` goes with what is shown of it.
+    fn feed(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        mut credit: Option<OwnedSemaphorePermit>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut inputs: VecDeque<_> = inputs.into_iter().collect();
+        let mut shown = Vec::new();
+        while let Some(input) = inputs.pop_front() {
+            let Some(run) = &mut self.run else { break };
+            let run_id = run.id();
+            for effect in run.handle(input, Instant::now().into_std()) {
+                if let Effect::Show(event) = effect {
+                    shown.push(event);
+                    continue;
+                }
+                self.show(run_id, &mut shown, &mut credit);
+                match effect {
+                    Effect::Show(_) => {}
+                    Effect::CallModel => match self.call_model(run_id, ctx) {
+                        Ok(size) => inputs.push_front(Input::Prompted(size)),
+                        Err(problem) => inputs.push_front(Input::ModelFailed(problem)),
+                    },
+                    Effect::CallTools(calls) => self.call_tools(run_id, calls, ctx),
+                    Effect::DropModel | Effect::DropTools => self.drop_work(ctx),
+                    Effect::Append(entries) => {
+                        self.commit(entries, Vec::new(), ctx, |agent, ctx| {
+                            agent.feed([Input::Committed], None, ctx);
+                        });
+                    }
+                    Effect::End(entries, outcome) => self.end_run(entries, outcome, ctx),
+                    Effect::Finished(outcome) => self.finished(run_id, outcome, ctx),
+                }
+            }
+            self.show(run_id, &mut shown, &mut credit);
+        }
+    }
+
+    fn show(&self, run_id: RunId, shown: &mut Vec<Ephemeral>, credit: &mut Option<OwnedSemaphorePermit>) {
+        if !shown.is_empty() {
+            self.bus.show(&self.topic, Some(run_id), std::mem::take(shown), credit.take());
+        }
+    }
+
+    /// Appends the end of the run; those who wait for it are remembered in the same transaction.
+    fn end_run(&mut self, entries: Vec<Entry>, outcome: Outcome, ctx: &mut Context<Self>) {
+        let done = Done::Stopped { outcome };
+        let stops = std::mem::take(&mut self.stops);
+        let commands = stops.iter().filter_map(|reply| reply.remember(done.clone())).collect();
+        self.commit(entries, commands, ctx, move |agent, ctx| {
+            stops.into_iter().for_each(|reply| reply.done(done.clone()));
+            agent.feed([Input::Committed], None, ctx);
+        });
+    }
+
+    fn finished(&mut self, run_id: RunId, outcome: Outcome, ctx: &mut Context<Self>) {
+        log::info!("session={} run={run_id} ended: {outcome:?}", self.session_id);
+        self.run = None;
+        self.drop_work(ctx);
+        let idle = vec![Ephemeral::AgentStatus(AgentStatus::Idle)];
+        self.bus.show(&self.topic, Some(run_id), idle, None);
+        // These came when the end was already on its way to the log.
+        for reply in std::mem::take(&mut self.stops) {
+            let done = Done::Stopped { outcome };
+            let commands = reply.remember(done.clone()).into_iter().collect();
+            self.commit(Vec::new(), commands, ctx, move |_, _| reply.done(done));
+        }
+    }
+
+    fn call_model(&mut self, run_id: RunId, ctx: &mut Context<Self>) -> Result<PromptSize, Problem> {
+        let Some(profile) = self.profile.clone() else {
+            return Err(Problem::agent_gone(&self.session_id.agent_id()));
+        };
+        let prompt = self.conversation.prompt(profile.card.context_window, profile.answer_tokens())?;
+        let request = ModelRequest {
+            model: profile.model.clone(),
+            system: prompt.system,
+            messages: prompt.messages,
+            temperature: profile.temperature,
+            max_tokens: profile.max_tokens,
+            tools: profile.tools.iter().map(|tool| tool.spec()).collect(),
+        };
+        let credit = self.credit.clone();
+        let answer = profile
+            .provider
+            .stream(request)
+            .map(Some)
+            .chain(futures_util::stream::iter([None]))
+            .ready_chunks(MODEL_EVENTS_AT_ONCE)
+            .then(move |events| {
+                // Waits while what was said before is not out: then the provider is not read.
+                let permits = weight(&events).min(CREDIT_BYTES) as u32;
+                let permit = credit.clone().acquire_many_owned(permits);
+                async move { (events, permit.await.ok()) }
+            });
+        self.drop_work(ctx);
+        let answer = answer
+            .into_actor(self)
+            .map(move |(events, permit), agent, ctx| agent.model_said(run_id, events, permit, ctx))
+            .finish();
+        self.work = Some(ctx.spawn(answer));
+        Ok(prompt.size)
+    }
+
+    /// Takes what a model sent; `None` is the end of its stream.
+    fn model_said(
+        &mut self,
+        run_id: RunId,
+        events: Vec<Option<Result<ModelEvent, ModelError>>>,
+        permit: Option<OwnedSemaphorePermit>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.run.as_ref().map(Run::id) != Some(run_id) {
+            return;
+        }
+        let mut inputs = Vec::with_capacity(events.len());
+        for event in events {
+            let (input, last) = match event {
+                Some(Ok(ModelEvent::Text(text))) => (Input::Text(text), false),
+                Some(Ok(ModelEvent::ToolCall(call))) => (Input::ToolCall(call), false),
+                Some(Ok(ModelEvent::End { finish_reason, usage, provider_state })) => {
+                    (Input::ModelEnded { finish_reason, usage, provider_state }, true)
+                }
+                Some(Err(error)) => {
+                    log::warn!("session={} run={run_id} model failed: {:?}", self.session_id, error.kind);
+                    (Input::ModelFailed(error.into()), true)
+                }
+                None => (Input::ModelFailed(ModelError::cut().into()), true),
+            };
+            inputs.push(input);
+            if last {
+                self.drop_work(ctx);
+                break;
+            }
+        }
+        self.feed(inputs, permit, ctx);
+    }
+
+    fn call_tools(&mut self, run_id: RunId, calls: Vec<ToolCall>, ctx: &mut Context<Self>) {
+        let tools = self.profile.as_ref().map_or(&[][..], |profile| &profile.tools);
+        let results: FuturesUnordered<_> = calls
+            .into_iter()
+            .map(|ToolCall { id, name, args, .. }| {
+                let tool = tools.iter().find(|tool| tool.spec().name == name).cloned();
+                async move {
+                    let outcome = match tool {
+                        Some(tool) => tool.call(args).await,
+                        None => Err(no_such_tool(&name)),
+                    };
+                    Input::ToolEnded { tool_call_id: id, outcome }
+                }
+            })
+            .collect();
+        let results = results.into_actor(self).map(move |input, agent, ctx| {
+            if agent.run.as_ref().map(Run::id) == Some(run_id) {
+                agent.feed([input], None, ctx);
+            }
+        });
+        self.work = Some(ctx.spawn(results.finish()));
+    }
+
+    /// Drops the model's stream or the tools' calls: that closes their connections.
+    fn drop_work(&mut self, ctx: &mut Context<Self>) {
+        if let Some(work) = self.work.take() {
+            ctx.cancel_future(work);
+        }
+    }
+
+    /// Does what can be done now that something has ended: closes, begins the next run, or leaves.
+    fn move_on(&mut self, ctx: &mut Context<Self>) {
+        if self.current_run().is_some() {
+            return;
+        }
+        if self.closing.is_some() {
+            if self.appending == 0
+                && let Some(closing) = self.closing.take()
+            {
+                self.end_session(closing, ctx);
+            }
+            return;
+        }
+        if self.finishing_up {
+            if self.appending == 0 {
+                ctx.stop();
+            }
+            return;
+        }
+        let Some(profile) = &self.profile else { return };
+        if self.queue.first().is_some_and(|next| next.committed && !next.cleared) {
+            let run_id = self.queue.remove(0).run_id;
+            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            self.commit(vec![run_started(run_id)], Vec::new(), ctx, |agent, ctx| {
+                agent.feed([Input::Committed], None, ctx);
+            });
+        }
+    }
+
+    // ---- the log ----
+
+    /// Publishes a batch; `then` is told whether it is in the log.
+    fn publish(
+        &mut self,
+        entries: Vec<Entry>,
+        commands: Vec<super::command::Remember>,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Result<Committed, Failed>, &mut Context<Self>) + 'static,
+    ) {
+        self.appending += 1;
+        let outcome = self.bus.publish(&self.topic, Origin::Log, entries, commands);
+        ctx.spawn(outcome.into_actor(self).map(move |outcome, agent, ctx| {
+            agent.appending -= 1;
+            // The bus drops nothing unanswered but by its own end, and with it the process ends.
+            let Ok(outcome) = outcome else { return ctx.stop() };
+            if let Ok(Committed { events, .. }) = &outcome {
+                events.iter().for_each(|event| agent.conversation.apply(event));
+            }
+            then(agent, outcome, ctx);
+            agent.move_on(ctx);
+        }));
+    }
+
+    /// Publishes a batch that must get into the log, however long that takes.
+    fn commit(
+        &mut self,
+        entries: Vec<Entry>,
+        commands: Vec<super::command::Remember>,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        self.commit_after(Duration::ZERO, entries, commands, ctx, then);
+    }
+
+    fn commit_after(
+        &mut self,
+        waited: Duration,
+        entries: Vec<Entry>,
+        commands: Vec<super::command::Remember>,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        self.publish(entries, commands, ctx, move |agent, outcome, ctx| {
+            let Failed { error, entries, mut commands } = match outcome {
+                Ok(_) => return then(agent, ctx),
+                Err(failed) => failed,
+            };
+            match error {
+                AppendError::Conflict => {
+                    // Another wrote to this log: what is here is of no use. The manager loads it anew.
+                    log::error!("session={}: the log is not where it was left", agent.session_id);
+                    return ctx.stop();
+                }
+                AppendError::Duplicate(_) => commands.clear(),
+                AppendError::Full | AppendError::Failed(_) => {}
+            }
+            let wait = (waited * 2).clamp(*RETRY.start(), *RETRY.end());
+            log::error!("session={}: {error}; trying again in {wait:?}", agent.session_id);
+            // Counted as on its way, so that nothing overtakes it.
+            agent.appending += 1;
+            ctx.run_later(wait, move |agent, ctx| {
+                agent.appending -= 1;
+                agent.commit_after(wait, entries, commands, ctx, then);
+            });
+        });
+    }
+
+    /// Ends the run that the agent before this one left open.
+    fn end_orphan(&mut self, run_id: RunId, partial: Option<(MessageId, String)>, ctx: &mut Context<Self>) {
+        log::warn!("session={} run={run_id} was left open; it ends as interrupted", self.session_id);
+        let model = self.profile.as_ref().map_or("", |profile| &profile.card.model);
+        let entries = crashed(run_id, model, partial, self.conversation.open_calls());
+        self.commit(entries, Vec::new(), ctx, move |agent, ctx| {
+            agent.orphan = None;
+            agent.finished(run_id, Outcome::Interrupted, ctx);
+        });
+    }
+}
+
+fn run_started(run_id: RunId) -> Entry {
+    Entry::of_run(run_id, Durable::RunStarted { trigger: Trigger::UserMessage })
+}
+
+fn no_such_tool(name: &str) -> Problem {
+    Problem::new(ErrorCode::ToolError, format!("this agent has no tool named {name:?}"))
+        .with(serde_json::json!({ "tool_name": name }))
+}
+
+/// Answers a command whose batch did not get into the log.
+pub(super) fn refuse_failed(reply: ReplyTo, failed: Failed) {
+    match (failed.error, reply.idempotency()) {
+        (AppendError::Duplicate(first), Some(idempotency)) => {
+            if first.digest == idempotency.digest {
+                reply.repeat(first.done);
+            } else {
+                let problem = different_command(&idempotency.key.command_id);
+                reply.refuse(problem);
+            }
+        }
+        (AppendError::Full, _) => {
+            reply.refuse(Problem::unavailable(
+                "the server's store is full; close sessions, or try again later",
+            ));
+        }
+        (error, _) => {
+            log::error!("a command could not be stored: {error}");
+            reply.refuse(Problem::unavailable("the server's store does not take it now; try again later"));
+        }
+    }
+}
+
+/// What a piece of an answer weighs against the credit.
+fn weight(events: &[Option<Result<ModelEvent, ModelError>>]) -> usize {
+    const EACH: usize = 64;
+    let texts = events.iter().map(|event| match event {
+        Some(Ok(ModelEvent::Text(text))) => text.len(),
+        _ => 0,
+    });
+    texts.sum::<usize>() + EACH * events.len()
+}
+
+impl Actor for Agent {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.bus.notify(Hold { topic: self.topic.clone() });
+        let Some(run_id) = self.orphan else { return self.move_on(ctx) };
+        // Commands wait for this one short question.
+        let open_message = self.bus.ask(GetOpenMessage { topic: self.topic.clone() });
+        ctx.wait(open_message.into_actor(self).then(move |partial, agent, ctx| {
+            agent.end_orphan(run_id, partial.ok().flatten(), ctx);
+            fut::ready(())
+        }));
+    }
+}
+
+impl Drop for Agent {
+    #[expect(clippy::disallowed_methods, reason = "one an agent, and without it the session would hang")]
+    fn drop(&mut self) {
+        self.bus.notify(Release { topic: self.topic.clone() });
+        let run_open = self.current_run().is_some();
+        self.manager.do_send(AgentEnded { session_id: self.session_id.clone(), run_open });
+    }
+}
+
+impl Handler<Carry> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, Carry { caller, order, reply }: Carry, ctx: &mut Self::Context) {
+        if self.closed {
+            return reply.refuse(Problem::session_closed(&self.session_id));
+        }
+        match order {
+            Order::SendMessage { content, on_busy } => {
+                self.send_message(caller, content, on_busy, reply, ctx)
+            }
+            Order::StopRun { run_id, clear_queue } => self.stop_run(run_id, clear_queue, reply, ctx),
+            Order::Rename { title } => self.rename(title, reply, ctx),
+            Order::Close { reason, replaced_by } => self.close(Closing { reason, replaced_by, reply }, ctx),
+        }
+    }
+}
+
+impl Handler<Retire> for Agent {
+    type Result = MessageResult<Retire>;
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
+        let idle = self.is_idle();
+        if idle {
+            ctx.stop();
+        }
+        MessageResult(idle)
+    }
+}
+
+impl Handler<FinishUp> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, _: FinishUp, ctx: &mut Self::Context) {
+        self.finishing_up = true;
+        self.move_on(ctx);
+    }
+}
+
+impl Handler<Interrupt> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
+        self.feed([Input::Stop(EndReason::Shutdown)], None, ctx);
+    }
+}

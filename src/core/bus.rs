@@ -1,0 +1,850 @@
+//! Actor `EventBus`: numbers every event, stores the durable ones, and hands all of them on.
+//!
+//! Owns: per topic its epoch, head, replay window, still streaming messages and subscribers; who is
+//! connected. Does not own: storage (`ports::Store`), wire formats (`doors`), conversations (`Agent`).
+//! Talks to: subscribers through `ports::Subscriber`, so it never names a door.
+//!
+//! What a topic publishes goes out in the order it came in. At most one batch of durable events is on
+//! its way to the store; what comes after it, durable or not, waits in the topic's release queue. When a
+//! batch fails, all that waits behind it fails too, and no number is used up.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    task::{Context as TaskContext, Poll, Waker},
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
+    WrapFuture, prelude::Request,
+};
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{
+    command::{Caller, Remember},
+    connections::{Connections, NotSubscribed},
+    end_process_if_panicking,
+    event::{AgentResponse, AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
+    ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, SessionId, Topic},
+    log::{Rest, Window},
+    ports::{Append, AppendError, Appended, Store, StoreError, Subscriber},
+    session::{SessionRecord, changes_record},
+};
+
+/// Changes of the session list are gathered for this long; a session that changes twice is told once.
+const LIST_INTERVAL: Duration = Duration::from_millis(100);
+
+// ---- messages ----
+
+/// Appends a batch of durable events to a topic and delivers it. Sent by [`Bus::publish`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Publish {
+    topic: Topic,
+    batch: Batch,
+}
+
+/// Events that are stored together or not at all, with the commands that they carry out.
+struct Batch {
+    origin: Origin,
+    entries: Vec<Entry>,
+    commands: Vec<Remember>,
+    committed: oneshot::Sender<Result<Committed, Failed>>,
+}
+
+/// What a batch continues.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The log that is there.
+    Log,
+    /// Nothing: it begins a session made by this caller, whose connections are subscribed to it.
+    New(Caller),
+}
+
+/// A batch is in the log.
+#[derive(Debug)]
+pub struct Committed {
+    pub epoch: Epoch,
+    /// Number of the first event, or of the next where there was none.
+    pub first_seq: Seq,
+    pub events: Vec<Arc<Event>>,
+}
+
+/// A batch is not in the log; here it is again.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: AppendError,
+    pub entries: Vec<Entry>,
+    pub commands: Vec<Remember>,
+}
+
+/// Delivers ephemeral events, after all that was published before them. Sent by [`Bus::show`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Show {
+    topic: Topic,
+    run_id: Option<RunId>,
+    events: Vec<Ephemeral>,
+    /// Given back once the events are out.
+    credit: Option<OwnedSemaphorePermit>,
+}
+
+/// An agent is going to publish to the topic: it stays in memory until released.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Hold {
+    pub topic: Topic,
+}
+
+/// The agent is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Release {
+    pub topic: Topic,
+}
+
+/// The text so far of the topic's message that is still streaming.
+#[derive(Message)]
+#[rtype(result = "Option<(MessageId, String)>")]
+pub struct GetOpenMessage {
+    pub topic: Topic,
+}
+
+/// A connection is open and may be subscribed to topics.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Connect {
+    pub connection: ConnectionId,
+    pub caller: Caller,
+    pub subscriber: Arc<dyn Subscriber>,
+}
+
+/// A connection is gone, with all its subscriptions.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Disconnect {
+    pub connection: ConnectionId,
+}
+
+/// Subscribes a connection to what comes after a position, if that is near enough to the head.
+#[derive(Message)]
+#[rtype(result = "Result<Attached, StoreError>")]
+pub struct Attach {
+    pub connection: ConnectionId,
+    pub topic: Topic,
+    pub after: Position,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// The rest has been handed over; live events follow.
+    Live,
+    /// More came meanwhile than the window holds: read on from the store, then ask again.
+    Behind,
+    /// The position is of another numbering: take a snapshot.
+    Lost,
+    /// There is no such topic, or the connection has gone.
+    Gone,
+    /// The connection has as many topics as it may have.
+    TooMany,
+}
+
+/// Ends a subscription. Nothing of the topic is offered once this has been answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Detach {
+    pub connection: ConnectionId,
+    pub topic: Topic,
+}
+
+/// Asks the connections of a caller to subscribe to a topic from its beginning.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Invite {
+    pub caller: Caller,
+    pub topic: Topic,
+}
+
+/// Offers an event to the connections of a caller, whatever they are subscribed to.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Tell {
+    pub caller: Caller,
+    pub event: Ephemeral,
+}
+
+/// The caller shows the session list: its connections are told of changes before others are.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FollowList {
+    pub caller: Caller,
+}
+
+/// How much the bus holds.
+#[derive(Message)]
+#[rtype(result = "BusFigures")]
+pub struct GetFigures;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BusFigures {
+    pub topics: usize,
+    pub subscriptions: usize,
+    pub connections: usize,
+}
+
+// ---- how others reach it ----
+
+/// The bus's address, with a method for what must never be refused.
+#[derive(Clone)]
+pub struct Bus(Addr<EventBus>);
+
+impl Bus {
+    pub fn new(address: Addr<EventBus>) -> Self {
+        Self(address)
+    }
+
+    /// Appends a batch to a topic and delivers it; tells when it is in the log.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a refused publish would lose an event; what waits is bounded by what each agent and each \
+                  socket may have in flight"
+    )]
+    pub fn publish(
+        &self,
+        topic: &Topic,
+        origin: Origin,
+        entries: Vec<Entry>,
+        commands: Vec<Remember>,
+    ) -> oneshot::Receiver<Result<Committed, Failed>> {
+        let (committed, outcome) = oneshot::channel();
+        let batch = Batch { origin, entries, commands, committed };
+        self.0.do_send(Publish { topic: topic.clone(), batch });
+        outcome
+    }
+
+    /// Delivers ephemeral events after all that was published before them, then gives `credit` back.
+    #[expect(clippy::disallowed_methods, reason = "bounded by the credit, or by what sockets have in flight")]
+    pub fn show(
+        &self,
+        topic: &Topic,
+        run_id: Option<RunId>,
+        events: Vec<Ephemeral>,
+        credit: Option<OwnedSemaphorePermit>,
+    ) {
+        self.0.do_send(Show { topic: topic.clone(), run_id, events, credit });
+    }
+
+    /// Gives a notice that must arrive: one a connection, an agent or a command in flight.
+    #[expect(clippy::disallowed_methods, reason = "a lost notice would leak a subscription")]
+    pub fn notify<M>(&self, notice: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        EventBus: Handler<M>,
+    {
+        self.0.do_send(notice);
+    }
+
+    pub fn ask<M>(&self, question: M) -> Request<EventBus, M>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        EventBus: Handler<M>,
+    {
+        self.0.send(question)
+    }
+}
+
+// ---- the actor ----
+
+pub struct EventBus {
+    store: Arc<dyn Store>,
+    topics: HashMap<Topic, TopicState>,
+    connections: Connections,
+    /// Sessions whose record in the list has changed since it was last told.
+    changed_sessions: HashSet<SessionId>,
+}
+
+/// A topic in memory: while an agent holds it, somebody watches it, or something waits in it.
+#[derive(Default)]
+struct TopicState {
+    /// `None` while the log's head is being read from the store.
+    window: Option<Window>,
+    held: bool,
+    in_flight: bool,
+    /// What waits for the batch in flight, or for the window, oldest first.
+    waiting: VecDeque<Waiting>,
+    open: Option<OpenText>,
+    /// The newest status, for those who attach.
+    status: Option<Arc<Event>>,
+    subscribers: Vec<(ConnectionId, Arc<dyn Subscriber>)>,
+}
+
+/// A message that is still streaming.
+struct OpenText {
+    message_id: MessageId,
+    run_id: Option<RunId>,
+    text: String,
+    /// The event that shows it to those who attach: made when needed, void after the next delta.
+    snapshot: Option<Arc<Event>>,
+}
+
+enum Waiting {
+    Batch(Batch),
+    Show(Show),
+    Attach(Attach, oneshot::Sender<Result<Attached, StoreError>>),
+}
+
+/// A batch at the store.
+struct InFlight {
+    events: Vec<Arc<Event>>,
+    commands: Vec<Remember>,
+    /// Who made the session that the batch begins.
+    creator: Option<Caller>,
+    committed: oneshot::Sender<Result<Committed, Failed>>,
+}
+
+impl EventBus {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            topics: HashMap::new(),
+            connections: Connections::default(),
+            changed_sessions: HashSet::new(),
+        }
+    }
+
+    /// Puts something at the end of a topic's queue, and releases what can be.
+    fn enqueue(&mut self, topic: &Topic, item: Waiting, ctx: &mut Context<Self>) {
+        if !self.topics.contains_key(topic) {
+            let window = match &item {
+                Waiting::Batch(Batch { origin: Origin::New(_), .. }) => {
+                    Some(Window::new(Epoch::of_new_log(self.store.incarnation()), 0))
+                }
+                _ => None,
+            };
+            self.open(topic, window, ctx);
+        }
+        if let Some(state) = self.topics.get_mut(topic) {
+            state.waiting.push_back(item);
+        }
+        self.advance(topic, ctx);
+    }
+
+    /// Takes a topic into memory; without a window, where its log stands is read from the store.
+    fn open(&mut self, topic: &Topic, window: Option<Window>, ctx: &mut Context<Self>) {
+        let must_load = window.is_none();
+        self.topics.insert(topic.clone(), TopicState { window, ..TopicState::default() });
+        if must_load {
+            let topic = topic.clone();
+            let head = self.store.head(&topic);
+            ctx.spawn(head.into_actor(self).map(move |head, bus, ctx| {
+                let window = match head {
+                    Ok(Some(head)) => Ok(Window::new(head.epoch, head.last)),
+                    // Of these there is one log, whether or not anything is in it yet.
+                    Ok(None) if topic.session().is_none() => {
+                        Ok(Window::new(Epoch::of_only_log(bus.store.incarnation()), 0))
+                    }
+                    Ok(None) => Err(AppendError::Conflict),
+                    Err(error) => Err(AppendError::Failed(error)),
+                };
+                bus.opened(&topic, window, ctx);
+            }));
+        }
+    }
+
+    fn opened(&mut self, topic: &Topic, window: Result<Window, AppendError>, ctx: &mut Context<Self>) {
+        match window {
+            Ok(window) => {
+                if let Some(state) = self.topics.get_mut(topic) {
+                    state.window = Some(window);
+                }
+                self.advance(topic, ctx);
+            }
+            Err(error) => {
+                let waiting = self.topics.remove(topic).map(|state| state.waiting);
+                waiting.into_iter().flatten().for_each(|item| item.fail(&error));
+            }
+        }
+    }
+
+    /// Releases what waits in a topic, up to a batch that must wait for the store.
+    fn advance(&mut self, topic: &Topic, ctx: &mut Context<Self>) {
+        while let Some(state) = self.topics.get_mut(topic) {
+            if state.in_flight || state.window.is_none() {
+                return;
+            }
+            match state.waiting.pop_front() {
+                Some(Waiting::Batch(batch)) => self.append(topic, batch, ctx),
+                Some(Waiting::Show(show)) => self.deliver_ephemeral(show),
+                Some(Waiting::Attach(attach, reply)) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Ok(self.attach(attach)));
+                }
+                None => return self.forget_if_unused(topic),
+            }
+        }
+    }
+
+    /// Numbers a batch and gives it to the store.
+    fn append(&mut self, topic: &Topic, batch: Batch, ctx: &mut Context<Self>) {
+        let Some(TopicState { window: Some(window), in_flight, .. }) = self.topics.get_mut(topic) else {
+            return batch.fail(AppendError::Conflict);
+        };
+        if matches!(batch.origin, Origin::New(_)) && window.head() > 0 {
+            return batch.fail(AppendError::Conflict);
+        }
+        let Batch { origin, entries, mut commands, committed } = batch;
+        let head = window.head();
+        let at = Timestamp::now();
+        let number =
+            |(seq, entry)| Arc::new(Event::durable(topic.clone(), window.epoch().clone(), seq, at, entry));
+        let events: Vec<_> = (head + 1..).zip(entries).map(number).collect();
+        let place = Position { epoch: window.epoch().clone(), seq: head + 1 };
+        commands.iter_mut().for_each(|command| command.done.place(&place));
+        let creator = match origin {
+            Origin::New(caller) => Some(caller),
+            Origin::Log => None,
+        };
+        *in_flight = true;
+
+        let mut outcome = self.store.append(Append {
+            topic: topic.clone(),
+            expected_seq: head,
+            events: events.clone(),
+            commands: commands.clone(),
+        });
+        let batch = InFlight { events, commands, creator, committed };
+        match poll_once(&mut outcome) {
+            // A store in memory answers at once, and costs no turn of the executor.
+            Some(outcome) => self.settle(topic, batch, outcome, ctx),
+            None => {
+                let topic = topic.clone();
+                ctx.spawn(outcome.into_actor(self).map(move |outcome, bus, ctx| {
+                    bus.settle(&topic, batch, outcome, ctx);
+                    bus.advance(&topic, ctx);
+                }));
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        topic: &Topic,
+        batch: InFlight,
+        outcome: Result<Appended, AppendError>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(state) = self.topics.get_mut(topic) {
+            state.in_flight = false;
+        }
+        match outcome {
+            Ok(Appended { removed }) => {
+                self.commit(topic, batch, ctx);
+                removed.into_iter().for_each(|record| self.tell_removed(record));
+            }
+            Err(error) => self.roll_back(topic, batch, &error),
+        }
+    }
+
+    /// Delivers a batch that is in the log.
+    fn commit(&mut self, topic: &Topic, batch: InFlight, ctx: &mut Context<Self>) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        let Some(window) = &mut state.window else { return };
+        let (epoch, first_seq) = (window.epoch().clone(), window.head() + 1);
+        if let Some(creator) = batch.creator {
+            for connection in self.connections.ids_of(&creator) {
+                if let Ok(subscriber) = self.connections.subscribe(connection, topic) {
+                    subscriber.announce(topic, &epoch, window.head());
+                    state.subscribers.push((connection, subscriber));
+                }
+            }
+        }
+        for event in &batch.events {
+            window.push(event.clone());
+            match event.as_durable() {
+                Some(Durable::AgentResponse(AgentResponse { message_id, .. })) => {
+                    state.open.take_if(|open| open.message_id == *message_id);
+                }
+                // Nothing of an ended run goes on streaming, whatever became of its text.
+                Some(Durable::RunFinished { .. }) => {
+                    state.open.take_if(|open| open.run_id == event.run_id);
+                }
+                _ => {}
+            }
+        }
+        self.fan_out(topic, &batch.events);
+        if let Some(session_id) = topic.session()
+            && batch.events.iter().filter_map(|event| event.as_durable()).any(changes_record)
+        {
+            self.note_change(session_id.clone(), ctx);
+        }
+        // Whoever published may have gone.
+        let _ = batch.committed.send(Ok(Committed { epoch, first_seq, events: batch.events }));
+    }
+
+    /// Gives a batch back that is not in the log, and all that waited behind it.
+    fn roll_back(&mut self, topic: &Topic, batch: InFlight, error: &AppendError) {
+        let InFlight { events, commands, creator, committed } = batch;
+        let entries = events.iter().filter_map(|event| {
+            let body = event.as_durable()?.clone();
+            Some(Entry { run_id: event.run_id, body })
+        });
+        let entries = entries.collect();
+        let _ = committed.send(Err(Failed { error: error.clone(), entries, commands }));
+
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        let waiting = std::mem::take(&mut state.waiting);
+        let behind = AppendError::Failed(StoreError("what was to be stored before it failed".to_owned()));
+        waiting.into_iter().for_each(|item| item.fail(&behind));
+        if *error == AppendError::Conflict {
+            // What was known of the log is wrong: the next use reads it anew, and so must everybody.
+            log::error!("{topic}: the store's log is not where the bus left it; subscribers must resume");
+            self.cut_off_subscribers(topic);
+            self.topics.remove(topic);
+        } else if creator.is_some() {
+            self.topics.remove(topic);
+        }
+    }
+
+    fn deliver_ephemeral(&mut self, show: Show) {
+        let Show { topic, run_id, events, credit } = show;
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        let events: Vec<_> =
+            events.into_iter().map(|body| Arc::new(Event::ephemeral(topic.clone(), run_id, body))).collect();
+        for event in &events {
+            match &event.body {
+                Body::Ephemeral(Ephemeral::MessageDelta { message_id, text, .. }) => {
+                    state.stream(*message_id, run_id, text);
+                }
+                Body::Ephemeral(Ephemeral::AgentStatus(_)) => state.status = Some(event.clone()),
+                _ => {}
+            }
+        }
+        self.fan_out(&topic, &events);
+        drop(credit);
+    }
+
+    /// Offers events to a topic's subscribers.
+    ///
+    /// One that has no room is let go at once, with all its subscriptions: its connection is being
+    /// closed, and its client will resume from what it has.
+    fn fan_out(&mut self, topic: &Topic, events: &[Arc<Event>]) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        let mut full = Vec::new();
+        for (connection, subscriber) in &state.subscribers {
+            if subscriber.offer(events).is_err() {
+                full.push(*connection);
+            }
+        }
+        for connection in full {
+            self.let_go(connection);
+        }
+    }
+
+    fn attach(&mut self, attach: Attach) -> Attached {
+        let Attach { connection, topic, after } = attach;
+        let Some(state) = self.topics.get_mut(&topic) else { return Attached::Gone };
+        let Some(window) = &state.window else { return Attached::Gone };
+        let mut events = match window.rest(&after) {
+            Rest::Here(events) => events,
+            Rest::Behind => return Attached::Behind,
+            Rest::OtherEpoch | Rest::Ahead => return Attached::Lost,
+        };
+        let subscriber = match self.connections.subscribe(connection, &topic) {
+            Ok(subscriber) => subscriber,
+            Err(NotSubscribed::NotConnected) => return Attached::Gone,
+            Err(NotSubscribed::TooMany) => return Attached::TooMany,
+        };
+        events.extend(state.open.as_mut().map(|open| open.snapshot(&topic)));
+        events.extend(state.status(&topic));
+        subscriber.hand_over(&events);
+        state.subscribers.retain(|(other, _)| *other != connection);
+        state.subscribers.push((connection, subscriber));
+        Attached::Live
+    }
+
+    fn detach(&mut self, connection: ConnectionId, topic: &Topic) {
+        self.connections.unsubscribe(connection, topic);
+        if let Some(state) = self.topics.get_mut(topic) {
+            state.subscribers.retain(|(other, _)| *other != connection);
+        }
+        self.forget_if_unused(topic);
+    }
+
+    /// Takes a connection off every topic that it is subscribed to.
+    fn let_go(&mut self, connection: ConnectionId) {
+        for topic in self.connections.unsubscribe_all(connection) {
+            self.detach(connection, &topic);
+        }
+    }
+
+    fn cut_off_subscribers(&mut self, topic: &Topic) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        for (connection, subscriber) in std::mem::take(&mut state.subscribers) {
+            subscriber.cut_off();
+            self.let_go(connection);
+        }
+    }
+
+    /// Lets a topic leave memory. Its window is no reason to stay: the store has what it holds.
+    fn forget_if_unused(&mut self, topic: &Topic) {
+        if self.topics.get(topic).is_some_and(TopicState::is_unused) {
+            self.topics.remove(topic);
+        }
+    }
+
+    fn note_change(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
+        if self.changed_sessions.is_empty() {
+            ctx.run_later(LIST_INTERVAL, |bus, ctx| bus.tell_changes(ctx));
+        }
+        self.changed_sessions.insert(session_id);
+    }
+
+    /// Tells each principal's connections how the list's records of its sessions stand now.
+    fn tell_changes(&mut self, ctx: &mut Context<Self>) {
+        for session_id in std::mem::take(&mut self.changed_sessions) {
+            let record = self.store.session(&session_id);
+            ctx.spawn(record.into_actor(self).map(move |state, bus, _| {
+                let Ok(Some(state)) = state else { return };
+                let followers = bus.connections.list_followers(&state.record.owner);
+                let body = Ephemeral::SessionListChanged(Box::new(state.record));
+                let event = Arc::new(Event::ephemeral(Topic::Session(session_id), None, body));
+                bus.offer_each(followers, &event);
+            }));
+        }
+    }
+
+    fn tell_removed(&mut self, SessionRecord { session_id, owner, .. }: SessionRecord) {
+        let followers = self.connections.list_followers(&owner);
+        let body = Ephemeral::SessionListRemoved(session_id.clone());
+        let event = Arc::new(Event::ephemeral(Topic::Session(session_id), None, body));
+        self.offer_each(followers, &event);
+    }
+
+    fn offer_each(&mut self, to: Vec<(ConnectionId, Arc<dyn Subscriber>)>, event: &Arc<Event>) {
+        for (connection, subscriber) in to {
+            if subscriber.offer(std::slice::from_ref(event)).is_err() {
+                self.let_go(connection);
+            }
+        }
+    }
+}
+
+impl TopicState {
+    fn is_unused(&self) -> bool {
+        let TopicState { window, held, in_flight, waiting, subscribers, .. } = self;
+        window.is_some() && !held && !in_flight && waiting.is_empty() && subscribers.is_empty()
+    }
+
+    /// Takes in the next text of a streaming message. A session streams one message at a time.
+    fn stream(&mut self, message_id: MessageId, run_id: Option<RunId>, text: &str) {
+        let open = match &mut self.open {
+            Some(open) if open.message_id == message_id => open,
+            open => open.insert(OpenText { message_id, run_id, text: String::new(), snapshot: None }),
+        };
+        open.text.push_str(text);
+        open.snapshot = None;
+    }
+
+    /// What the agent is doing; without an agent, a session is idle.
+    fn status(&self, topic: &Topic) -> Option<Arc<Event>> {
+        topic.session()?;
+        let idle = || {
+            let body = Ephemeral::AgentStatus(AgentStatus::Idle);
+            Arc::new(Event::ephemeral(topic.clone(), None, body))
+        };
+        Some(self.status.clone().unwrap_or_else(idle))
+    }
+}
+
+impl OpenText {
+    fn snapshot(&mut self, topic: &Topic) -> Arc<Event> {
+        let OpenText { message_id, run_id, text, snapshot } = self;
+        let make = || {
+            let body = Ephemeral::MessageSnapshot { message_id: *message_id, text: text.clone() };
+            Arc::new(Event::ephemeral(topic.clone(), *run_id, body))
+        };
+        snapshot.get_or_insert_with(make).clone()
+    }
+}
+
+impl Batch {
+    fn fail(self, error: AppendError) {
+        let Batch { entries, commands, committed, .. } = self;
+        let _ = committed.send(Err(Failed { error, entries, commands }));
+    }
+}
+
+impl Waiting {
+    fn fail(self, error: &AppendError) {
+        match self {
+            Waiting::Batch(batch) => batch.fail(error.clone()),
+            Waiting::Show(_) => {}
+            Waiting::Attach(_, reply) => {
+                let _ = reply.send(match error {
+                    AppendError::Failed(error) => Err(error.clone()),
+                    _ => Ok(Attached::Gone),
+                });
+            }
+        }
+    }
+}
+
+/// The future's output, if it has it now. Otherwise whoever polls it next leaves another waker.
+pub(super) fn poll_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
+    match future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+impl Actor for EventBus {
+    type Context = Context<Self>;
+}
+
+impl Drop for EventBus {
+    /// Without its bus the server would be a zombie that accepts commands and shows nothing.
+    fn drop(&mut self) {
+        end_process_if_panicking("the event bus");
+    }
+}
+
+impl Handler<Publish> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Publish { topic, batch }: Publish, ctx: &mut Self::Context) {
+        self.enqueue(&topic, Waiting::Batch(batch), ctx);
+    }
+}
+
+impl Handler<Show> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, show: Show, ctx: &mut Self::Context) {
+        // A topic that is not in memory has nobody to show it to.
+        if self.topics.contains_key(&show.topic) {
+            let topic = show.topic.clone();
+            self.enqueue(&topic, Waiting::Show(show), ctx);
+        }
+    }
+}
+
+impl Handler<Hold> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Hold { topic }: Hold, ctx: &mut Self::Context) {
+        if !self.topics.contains_key(&topic) {
+            self.open(&topic, None, ctx);
+        }
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.held = true;
+        }
+    }
+}
+
+impl Handler<Release> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Release { topic }: Release, _ctx: &mut Self::Context) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.held = false;
+            state.status = None;
+        }
+        self.forget_if_unused(&topic);
+    }
+}
+
+impl Handler<GetOpenMessage> for EventBus {
+    type Result = Option<(MessageId, String)>;
+
+    fn handle(&mut self, GetOpenMessage { topic }: GetOpenMessage, _ctx: &mut Self::Context) -> Self::Result {
+        let open = self.topics.get(&topic)?.open.as_ref()?;
+        Some((open.message_id, open.text.clone()))
+    }
+}
+
+impl Handler<Connect> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, connect: Connect, _ctx: &mut Self::Context) {
+        let Connect { connection, caller, subscriber } = connect;
+        self.connections.insert(connection, caller, subscriber);
+    }
+}
+
+impl Handler<Disconnect> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Disconnect { connection }: Disconnect, _ctx: &mut Self::Context) {
+        self.let_go(connection);
+        self.connections.remove(connection);
+    }
+}
+
+impl Handler<Attach> for EventBus {
+    type Result = ResponseFuture<Result<Attached, StoreError>>;
+
+    fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Self::Result {
+        let loaded = self.topics.get(&attach.topic).is_some_and(|state| state.window.is_some());
+        if loaded {
+            let attached = Ok(self.attach(attach));
+            return Box::pin(std::future::ready(attached));
+        }
+        let (reply, attached) = oneshot::channel();
+        let topic = attach.topic.clone();
+        self.enqueue(&topic, Waiting::Attach(attach, reply), ctx);
+        Box::pin(async move { attached.await.unwrap_or(Ok(Attached::Gone)) })
+    }
+}
+
+impl Handler<Detach> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Detach { connection, topic }: Detach, _ctx: &mut Self::Context) {
+        self.detach(connection, &topic);
+    }
+}
+
+impl Handler<Invite> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Invite { caller, topic }: Invite, _ctx: &mut Self::Context) {
+        for (_, subscriber) in self.connections.of(&caller) {
+            subscriber.invite(&topic);
+        }
+    }
+}
+
+impl Handler<Tell> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Tell { caller, event }: Tell, _ctx: &mut Self::Context) {
+        let event = Arc::new(Event::ephemeral(Topic::System, None, event));
+        self.offer_each(self.connections.of(&caller), &event);
+    }
+}
+
+impl Handler<FollowList> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, FollowList { caller }: FollowList, _ctx: &mut Self::Context) {
+        self.connections.prefer_in_list(&caller);
+    }
+}
+
+impl Handler<GetFigures> for EventBus {
+    type Result = MessageResult<GetFigures>;
+
+    fn handle(&mut self, _: GetFigures, _ctx: &mut Self::Context) -> Self::Result {
+        MessageResult(BusFigures {
+            topics: self.topics.len(),
+            subscriptions: self.topics.values().map(|state| state.subscribers.len()).sum(),
+            connections: self.connections.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,600 @@
+//! A session's conversation: the fold of its log into what a model is told (pure).
+//!
+//! Owns: which events make up the conversation, how many tokens they take, what is left out when the
+//! model's window is nearly full. Does not own: the texts, which stay in the log's events.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::{
+    error::{ErrorCode, Problem},
+    event::{AgentResponse, Durable, Event, Role},
+    ids::{MessageId, RunId},
+    ports::{PromptMessage, ToolCall, ToolResult},
+};
+
+/// What a session's log has come to so far.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    /// System and seed messages: never left out of a prompt.
+    preamble: Vec<Arc<Event>>,
+    preamble_tokens: u64,
+    turns: Vec<Turn>,
+    /// Messages of runs that have not begun: each enters the conversation at its `run_started`.
+    waiting: HashMap<RunId, Arc<Event>>,
+    open_run: Option<RunId>,
+    known_runs: HashSet<RunId>,
+}
+
+/// One run's part: a user's message and what came of it. Left out of a prompt whole or not at all.
+#[derive(Debug)]
+struct Turn {
+    user: Arc<Event>,
+    steps: Vec<Step>,
+    tokens: u64,
+}
+
+/// One answer of the model, with the calls that it asked for.
+#[derive(Debug)]
+struct Step {
+    message_id: MessageId,
+    response: Option<Arc<Event>>,
+    calls: Vec<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    started: Arc<Event>,
+    ended: Option<Arc<Event>>,
+}
+
+/// A prompt that fits, and what had to be left out for it.
+#[derive(Debug)]
+pub struct Prompt {
+    pub system: String,
+    pub messages: Vec<PromptMessage>,
+    pub size: PromptSize,
+}
+
+/// Size of a prompt, for the context meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptSize {
+    /// Estimate, in tokens.
+    pub tokens: u64,
+    pub omitted_messages: u64,
+    pub context_window: u64,
+}
+
+/// A call that has begun and not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCall {
+    pub message_id: MessageId,
+    pub tool_call_id: String,
+    pub tool_name: String,
+}
+
+impl Conversation {
+    /// Takes in the next event of the log.
+    pub fn apply(&mut self, event: &Arc<Event>) {
+        let Some(body) = event.as_durable() else { return };
+        match body {
+            Durable::SystemMessage { content } | Durable::SeedMessage { content, .. } => {
+                self.preamble_tokens += message_tokens(content);
+                self.preamble.push(event.clone());
+            }
+            Durable::UserMessage { .. } => {
+                if let Some(run_id) = event.run_id {
+                    self.known_runs.insert(run_id);
+                    self.waiting.insert(run_id, event.clone());
+                }
+            }
+            Durable::RunStarted { .. } => {
+                self.open_run = event.run_id;
+                if let Some(user) = event.run_id.and_then(|run_id| self.waiting.remove(&run_id)) {
+                    let tokens = event_tokens(&user);
+                    self.turns.push(Turn { user, steps: Vec::new(), tokens });
+                }
+            }
+            Durable::RunFinished { .. } => {
+                if let Some(run_id) = &event.run_id {
+                    self.waiting.remove(run_id);
+                }
+                if self.open_run == event.run_id {
+                    self.open_run = None;
+                }
+            }
+            Durable::AgentResponse(AgentResponse { message_id, .. }) => {
+                if let Some(step) = self.step(*message_id, event) {
+                    step.response = Some(event.clone());
+                }
+            }
+            Durable::ToolCallStarted { message_id, .. } => {
+                if let Some(step) = self.step(*message_id, event) {
+                    step.calls.push(Call { started: event.clone(), ended: None });
+                }
+            }
+            Durable::ToolCallEnded { message_id, tool_call_id, .. } => {
+                if let Some(step) = self.step(*message_id, event) {
+                    // Some models give two calls of a step the same id: their results come in turn.
+                    let mut open = step.calls.iter_mut().filter(|call| call.ended.is_none());
+                    if let Some(call) = open.find(|call| call.id() == Some(tool_call_id.as_str())) {
+                        call.ended = Some(event.clone());
+                    }
+                }
+            }
+            Durable::SessionCreated { .. }
+            | Durable::ContextUpdated(_)
+            | Durable::Error { .. }
+            | Durable::SessionUpdated { .. }
+            | Durable::SessionClosed { .. } => {}
+        }
+    }
+
+    /// The run that has begun and not ended.
+    pub fn open_run(&self) -> Option<RunId> {
+        self.open_run
+    }
+
+    /// Bytes of the message that waits for this run to begin.
+    pub fn waiting_bytes(&self, run_id: &RunId) -> usize {
+        match self.waiting.get(run_id).and_then(|event| event.as_durable()) {
+            Some(Durable::UserMessage { content, .. }) => content.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the session ever had this run.
+    pub fn knows_run(&self, run_id: &RunId) -> bool {
+        self.known_runs.contains(run_id)
+    }
+
+    /// The calls of the newest run that have no result.
+    pub fn open_calls(&self) -> Vec<OpenCall> {
+        let steps = self.turns.last().map_or(&[][..], |turn| &turn.steps);
+        steps
+            .iter()
+            .flat_map(|step| &step.calls)
+            .filter(|call| call.ended.is_none())
+            .filter_map(|call| match call.started.as_durable() {
+                Some(Durable::ToolCallStarted { message_id, tool_call_id, tool_name, .. }) => {
+                    Some(OpenCall {
+                        message_id: *message_id,
+                        tool_call_id: tool_call_id.clone(),
+                        tool_name: tool_name.clone(),
+                    })
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The prompt of the newest run: system and seed messages, and as many of the newest turns as fit
+    /// beside an answer of `answer_tokens`.
+    ///
+    /// # Errors
+    /// `context_overflow` where the newest turn alone does not fit.
+    pub fn prompt(&self, context_window: u64, answer_tokens: u64) -> Result<Prompt, Problem> {
+        let budget = context_window.saturating_sub(answer_tokens);
+        let mut tokens = self.preamble_tokens;
+        let mut first = self.turns.len();
+        for (index, turn) in self.turns.iter().enumerate().rev() {
+            if tokens + turn.tokens > budget {
+                break;
+            }
+            tokens += turn.tokens;
+            first = index;
+        }
+        if first == self.turns.len() && !self.turns.is_empty() {
+            let needed = self.preamble_tokens + self.turns.last().map_or(0, |turn| turn.tokens);
+            return Err(context_overflow(needed, context_window, answer_tokens));
+        }
+        let (omitted, kept) = self.turns.split_at(first);
+        Ok(Prompt {
+            system: self.system(),
+            messages: self.messages(kept),
+            size: PromptSize {
+                tokens,
+                omitted_messages: omitted.iter().map(Turn::message_count).sum(),
+                context_window,
+            },
+        })
+    }
+
+    fn step(&mut self, message_id: MessageId, event: &Event) -> Option<&mut Step> {
+        let turn = self.turns.last_mut()?;
+        turn.tokens += event_tokens(event);
+        if turn.steps.last().is_none_or(|step| step.message_id != message_id) {
+            turn.steps.push(Step { message_id, response: None, calls: Vec::new() });
+        }
+        turn.steps.last_mut()
+    }
+
+    fn system(&self) -> String {
+        let texts = self.preamble.iter().filter_map(|event| match event.as_durable() {
+            Some(Durable::SystemMessage { content }) => Some(content.as_str()),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn messages(&self, turns: &[Turn]) -> Vec<PromptMessage> {
+        let mut messages = Vec::new();
+        for event in &self.preamble {
+            if let Some(Durable::SeedMessage { role, content }) = event.as_durable() {
+                push_text(&mut messages, *role, content);
+            }
+        }
+        for turn in turns {
+            if let Some(Durable::UserMessage { content, .. }) = turn.user.as_durable() {
+                push_text(&mut messages, Role::User, content);
+            }
+            for step in &turn.steps {
+                step.push_to(&mut messages);
+            }
+        }
+        if matches!(messages.first(), Some(PromptMessage::Assistant { .. })) {
+            // Several providers insist that a user speaks first.
+            messages.insert(0, PromptMessage::User(vec!["(The conversation begins.)".to_owned()]));
+        }
+        messages
+    }
+}
+
+impl Turn {
+    fn message_count(&self) -> u64 {
+        let of_steps: usize =
+            self.steps.iter().map(|step| usize::from(step.response.is_some()) + step.calls.len()).sum();
+        1 + of_steps as u64
+    }
+}
+
+impl Step {
+    fn push_to(&self, messages: &mut Vec<PromptMessage>) {
+        let response = match self.response.as_ref().and_then(|event| event.as_durable()) {
+            Some(Durable::AgentResponse(response)) => Some(response),
+            _ => None,
+        };
+        let text = response.map_or("", |response| response.content.as_str());
+        let provider_state = response.and_then(|response| response.provider_state.clone());
+        if self.calls.is_empty() {
+            // Providers refuse an assistant that says nothing.
+            if !text.is_empty() {
+                push_assistant(messages, text, provider_state);
+            }
+            return;
+        }
+        let (calls, results) = self.calls.iter().filter_map(Call::to_prompt).unzip();
+        messages.push(PromptMessage::Assistant { text: text.to_owned(), calls, provider_state });
+        messages.push(PromptMessage::ToolResults(results));
+    }
+}
+
+impl Call {
+    fn id(&self) -> Option<&str> {
+        match self.started.as_durable() {
+            Some(Durable::ToolCallStarted { tool_call_id, .. }) => Some(tool_call_id),
+            _ => None,
+        }
+    }
+
+    fn to_prompt(&self) -> Option<(ToolCall, ToolResult)> {
+        let Some(Durable::ToolCallStarted { tool_call_id, tool_name, args, provider_state, .. }) =
+            self.started.as_durable()
+        else {
+            return None;
+        };
+        let outcome = match self.ended.as_ref().and_then(|event| event.as_durable()) {
+            Some(Durable::ToolCallEnded { outcome, .. }) => {
+                outcome.clone().map_err(|problem| problem.message)
+            }
+            _ => Err("the outcome of this call is unknown".to_owned()),
+        };
+        let call = ToolCall {
+            id: tool_call_id.clone(),
+            name: tool_name.clone(),
+            args: args.clone(),
+            provider_state: provider_state.clone(),
+        };
+        Some((call, ToolResult { id: tool_call_id.clone(), name: tool_name.clone(), outcome }))
+    }
+}
+
+/// Adds a text; one by the same speaker as the last joins it, since providers want speakers to alternate.
+fn push_text(messages: &mut Vec<PromptMessage>, role: Role, text: &str) {
+    match role {
+        Role::Assistant => push_assistant(messages, text, None),
+        Role::User => match messages.last_mut() {
+            Some(PromptMessage::User(texts)) => texts.push(text.to_owned()),
+            _ => messages.push(PromptMessage::User(vec![text.to_owned()])),
+        },
+    }
+}
+
+fn push_assistant(messages: &mut Vec<PromptMessage>, text: &str, state: Option<super::event::ProviderState>) {
+    match messages.last_mut() {
+        Some(PromptMessage::Assistant { text: last, calls, provider_state }) if calls.is_empty() => {
+            last.push_str("\n\n");
+            last.push_str(text);
+            *provider_state = state;
+        }
+        _ => messages.push(PromptMessage::Assistant {
+            text: text.to_owned(),
+            calls: Vec::new(),
+            provider_state: state,
+        }),
+    }
+}
+
+/// An estimate of a text's tokens: four ASCII characters each, one for any other character.
+///
+/// Within a third of common tokenizers on prose and code, and rather too many than too few.
+pub fn estimate_tokens(text: &str) -> u64 {
+    let ascii = text.bytes().filter(u8::is_ascii).count();
+    let other = text.bytes().filter(|byte| *byte >= 0xC0).count();
+    (ascii.div_ceil(4) + other) as u64
+}
+
+/// What a message takes beside its text: its role and separators.
+const TOKENS_PER_MESSAGE: u64 = 4;
+
+fn message_tokens(text: &str) -> u64 {
+    TOKENS_PER_MESSAGE + estimate_tokens(text)
+}
+
+fn json_tokens(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => message_tokens(text),
+        other => message_tokens(&other.to_string()),
+    }
+}
+
+fn event_tokens(event: &Event) -> u64 {
+    match event.as_durable() {
+        Some(
+            Durable::UserMessage { content, .. } | Durable::AgentResponse(AgentResponse { content, .. }),
+        ) => message_tokens(content),
+        Some(Durable::ToolCallStarted { args, tool_name, .. }) => {
+            json_tokens(args) + estimate_tokens(tool_name)
+        }
+        Some(Durable::ToolCallEnded { outcome, .. }) => match outcome {
+            Ok(result) => json_tokens(result),
+            Err(problem) => message_tokens(&problem.message),
+        },
+        _ => 0,
+    }
+}
+
+fn context_overflow(needed: u64, window: u64, answer: u64) -> Problem {
+    let message = format!(
+        "the newest message and the system and seed messages take about {needed} tokens; the model's window \
+         has room for {} beside an answer. Send a shorter message or start a new chat",
+        window.saturating_sub(answer)
+    );
+    Problem::new(ErrorCode::ContextOverflow, message).with(
+        serde_json::json!({ "tokens_needed": needed, "context_window": window, "answer_tokens": answer }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        event::{EndReason, Entry, FinishReason, Outcome, Queued, Timestamp, Trigger, Usage},
+        ids::{Principal, Topic},
+    };
+
+    /// A log in the making.
+    #[derive(Default)]
+    struct Log {
+        conversation: Conversation,
+        seq: u64,
+    }
+
+    impl Log {
+        fn push(&mut self, run_id: Option<RunId>, body: Durable) {
+            self.seq += 1;
+            let entry = Entry { run_id, body };
+            let event = Event::durable(Topic::System, "e".into(), self.seq, Timestamp(0), entry);
+            self.conversation.apply(&Arc::new(event));
+        }
+
+        fn seed(&mut self, role: Role, content: &str) {
+            self.push(None, Durable::SeedMessage { role, content: content.into() });
+        }
+
+        fn user(&mut self, run_id: RunId, content: &str) {
+            self.push(
+                Some(run_id),
+                Durable::UserMessage {
+                    message_id: MessageId::new(),
+                    command_id: None,
+                    content: content.into(),
+                    author: Principal::local(),
+                    queue: Queued::No,
+                },
+            );
+        }
+
+        fn start(&mut self, run_id: RunId) {
+            self.push(Some(run_id), Durable::RunStarted { trigger: Trigger::UserMessage });
+        }
+
+        fn respond(&mut self, run_id: RunId, content: &str) -> MessageId {
+            let message_id = MessageId::new();
+            self.push(
+                Some(run_id),
+                Durable::AgentResponse(AgentResponse {
+                    message_id,
+                    content: content.into(),
+                    model: "demo".into(),
+                    finish_reason: FinishReason::Stop,
+                    usage: None,
+                    incomplete: false,
+                    provider_state: None,
+                }),
+            );
+            message_id
+        }
+
+        fn call(&mut self, run_id: RunId, message_id: MessageId, id: &str) {
+            self.push(
+                Some(run_id),
+                Durable::ToolCallStarted {
+                    message_id,
+                    tool_call_id: id.into(),
+                    tool_name: "clock".into(),
+                    args: Value::Null,
+                    provider_state: None,
+                },
+            );
+        }
+
+        fn result(&mut self, run_id: RunId, message_id: MessageId, id: &str, result: &str) {
+            self.push(
+                Some(run_id),
+                Durable::ToolCallEnded {
+                    message_id,
+                    tool_call_id: id.into(),
+                    tool_name: "clock".into(),
+                    outcome: Ok(result.into()),
+                    duration_ms: 0,
+                },
+            );
+        }
+
+        fn finish(&mut self, run_id: RunId, outcome: Outcome, reason: Option<EndReason>) {
+            let usage = Usage::default();
+            self.push(Some(run_id), Durable::RunFinished { outcome, reason, usage, duration_ms: 0 });
+        }
+
+        fn turn(&mut self, question: &str, answer: &str) {
+            let run_id = RunId::new();
+            self.user(run_id, question);
+            self.start(run_id);
+            self.respond(run_id, answer);
+            self.finish(run_id, Outcome::Completed, None);
+        }
+
+        fn prompt(&self) -> Prompt {
+            self.conversation.prompt(1_000_000, 0).unwrap()
+        }
+    }
+
+    fn user(text: &str) -> PromptMessage {
+        PromptMessage::User(vec![text.into()])
+    }
+
+    fn assistant(text: &str) -> PromptMessage {
+        PromptMessage::Assistant { text: text.into(), calls: Vec::new(), provider_state: None }
+    }
+
+    #[test]
+    fn a_queued_message_enters_the_conversation_where_its_run_begins() {
+        let mut log = Log::default();
+        let (first, second) = (RunId::new(), RunId::new());
+        log.user(first, "one");
+        log.start(first);
+        log.user(second, "two");
+        log.respond(first, "answer to one");
+        log.finish(first, Outcome::Completed, None);
+        log.start(second);
+
+        let messages = log.prompt().messages;
+
+        assert_eq!(messages, [user("one"), assistant("answer to one"), user("two")]);
+    }
+
+    #[test]
+    fn a_message_cleared_from_the_queue_never_enters_it() {
+        let mut log = Log::default();
+        let cleared = RunId::new();
+        log.user(cleared, "never mind");
+        log.finish(cleared, Outcome::Cancelled, Some(EndReason::Cleared));
+        log.turn("hello", "hi");
+
+        assert_eq!(log.prompt().messages, [user("hello"), assistant("hi")]);
+        assert!(log.conversation.knows_run(&cleared));
+    }
+
+    #[test]
+    fn speakers_alternate_and_a_user_speaks_first() {
+        let mut log = Log::default();
+        log.seed(Role::Assistant, "welcome");
+        let failed = RunId::new();
+        log.user(failed, "one");
+        log.start(failed);
+        log.finish(failed, Outcome::Failed, Some(EndReason::Failed));
+        log.turn("two", "answer");
+
+        let messages = log.prompt().messages;
+
+        let expected = [
+            user("(The conversation begins.)"),
+            assistant("welcome"),
+            PromptMessage::User(vec!["one".into(), "two".into()]),
+            assistant("answer"),
+        ];
+        assert_eq!(messages, expected);
+    }
+
+    #[test]
+    fn results_stand_in_the_order_of_their_calls() {
+        let mut log = Log::default();
+        let run_id = RunId::new();
+        log.user(run_id, "what time is it?");
+        log.start(run_id);
+        let step = log.respond(run_id, "let me see");
+        log.call(run_id, step, "a");
+        log.call(run_id, step, "b");
+        log.result(run_id, step, "b", "2");
+        assert_eq!(log.conversation.open_calls().len(), 1);
+        log.result(run_id, step, "a", "1");
+
+        let messages = log.prompt().messages;
+
+        let PromptMessage::Assistant { calls, .. } = &messages[1] else { panic!("{messages:?}") };
+        let PromptMessage::ToolResults(results) = &messages[2] else { panic!("{messages:?}") };
+        assert_eq!(calls.iter().map(|call| &call.id).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(results.iter().map(|result| &result.id).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(log.conversation.open_calls().is_empty());
+    }
+
+    #[test]
+    fn the_oldest_turns_are_left_out_first_and_whole() {
+        let mut log = Log::default();
+        log.push(None, Durable::SystemMessage { content: "s".repeat(40) });
+        for _ in 0..10 {
+            log.turn(&"q".repeat(400), &"a".repeat(400));
+        }
+        let all = log.prompt().size;
+
+        let prompt = log.conversation.prompt(all.tokens - 1, 0).unwrap();
+
+        assert_eq!(prompt.size.omitted_messages, 2);
+        assert_eq!(prompt.messages.len(), 18);
+        assert_eq!(prompt.system.len(), 40, "the system message always stays");
+        assert!(prompt.size.tokens < all.tokens);
+    }
+
+    #[test]
+    fn what_cannot_fit_is_an_overflow() {
+        let mut log = Log::default();
+        log.turn(&"x".repeat(4_000), "");
+
+        let problem = log.conversation.prompt(1_200, 400).unwrap_err();
+
+        assert_eq!(problem.code, ErrorCode::ContextOverflow);
+        assert!(log.conversation.prompt(1_500, 400).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_estimated_by_script() {
+        assert_eq!(estimate_tokens(""), 0);
+        assert_eq!(estimate_tokens("word"), 1);
+        assert_eq!(estimate_tokens("日本語"), 3);
+    }
+}

@@ -1,0 +1,319 @@
+//! What the core needs from outside: models, tools, a store, and whoever watches.
+//!
+//! Plain traits, because none of these has a life of its own. Adapters live in `providers`, `tools` and
+//! `store`; the doors implement [`Subscriber`].
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use serde_json::Value;
+
+use super::{
+    command::{CommandKey, Done, Remember},
+    error::{ErrorCode, Problem},
+    event::{Event, FinishReason, ProviderState, Timestamp, Usage},
+    ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
+    session::{SessionRecord, SessionState},
+};
+
+// ---- models ----
+
+/// Something that speaks for a family of models.
+pub trait ModelProvider: Send + Sync + 'static {
+    /// Starts an answer. Dropping the stream stops it, and closes the provider's connection, at once.
+    ///
+    /// The stream ends after [`ModelEvent::End`] or an error; one that ends without either was cut.
+    fn stream(&self, request: ModelRequest) -> BoxStream<'static, Result<ModelEvent, ModelError>>;
+}
+
+/// One call of a model.
+#[derive(Debug, Clone)]
+pub struct ModelRequest {
+    /// The model's name as the provider knows it.
+    pub model: String,
+    pub system: String,
+    /// Begins with a user's message and alternates, as every provider accepts.
+    pub messages: Vec<PromptMessage>,
+    pub temperature: Option<f64>,
+    /// Upper bound of the answer, in tokens.
+    pub max_tokens: Option<u32>,
+    pub tools: Vec<ToolSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PromptMessage {
+    /// What the user said; several texts where earlier ones got no answer.
+    User(Vec<String>),
+    Assistant {
+        text: String,
+        calls: Vec<ToolCall>,
+        provider_state: Option<ProviderState>,
+    },
+    /// The results of the calls of the message before, in their order.
+    ToolResults(Vec<ToolResult>),
+}
+
+/// A model's wish to have a tool called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    pub args: Value,
+    pub provider_state: Option<ProviderState>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolResult {
+    pub id: String,
+    pub name: String,
+    pub outcome: Result<Value, String>,
+}
+
+/// What a model sends while it answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelEvent {
+    Text(String),
+    ToolCall(ToolCall),
+    End {
+        finish_reason: FinishReason,
+        /// `None` where the provider did not count.
+        usage: Option<Usage>,
+        provider_state: Option<ProviderState>,
+    },
+}
+
+/// How a model failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    pub kind: ModelErrorKind,
+    /// For people: which provider, what it said, what to do. Never a key.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelErrorKind {
+    Auth,
+    RateLimited {
+        retry_after: Option<Duration>,
+    },
+    Timeout,
+    ContextOverflow,
+    Tool,
+    /// The provider failed, or broke off.
+    Other,
+}
+
+impl ModelError {
+    pub fn new(kind: ModelErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A stream that ended without saying so.
+    pub fn cut() -> Self {
+        Self::new(ModelErrorKind::Other, "the provider broke off in the middle of its answer; try again")
+    }
+}
+
+impl From<ModelError> for Problem {
+    fn from(error: ModelError) -> Self {
+        let code = match error.kind {
+            ModelErrorKind::Auth => ErrorCode::ProviderAuth,
+            ModelErrorKind::RateLimited { .. } => ErrorCode::ProviderRateLimited,
+            ModelErrorKind::Timeout => ErrorCode::ProviderTimeout,
+            ModelErrorKind::ContextOverflow => ErrorCode::ContextOverflow,
+            ModelErrorKind::Tool => ErrorCode::ToolError,
+            ModelErrorKind::Other => ErrorCode::ProviderError,
+        };
+        let problem = Problem::new(code, error.message);
+        match error.kind {
+            ModelErrorKind::RateLimited { retry_after: Some(wait) } => {
+                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                problem.with(serde_json::json!({ "retry_after_ms": wait }))
+            }
+            _ => problem,
+        }
+    }
+}
+
+// ---- tools ----
+
+/// Something that an agent can have done.
+pub trait Tool: Send + Sync + 'static {
+    fn spec(&self) -> ToolSpec;
+
+    /// Calls it. Dropping the future gives up on the call.
+    fn call(&self, args: Value) -> BoxFuture<'static, Result<Value, Problem>>;
+}
+
+/// A tool as models are told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    pub name: String,
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub parameters: Value,
+}
+
+// ---- store ----
+
+/// Keeps logs, and what must change together with them.
+///
+/// Every method may be called from any thread. A future that is ready at once costs its caller no
+/// thread switch; none of them blocks.
+pub trait Store: Send + Sync + 'static {
+    /// Names this life of the store: another one may have lost events that clients saw.
+    fn incarnation(&self) -> &str;
+
+    /// Appends events, and remembers commands, in one transaction.
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>>;
+
+    /// The accepted command of this key, if it is still remembered.
+    fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>>;
+
+    /// Where a log stands; `None` if there is none.
+    fn head(&self, topic: &Topic) -> BoxFuture<'static, Result<Option<Head>, StoreError>>;
+
+    /// A part of a log; `None` if there is no such log.
+    fn read(
+        &self,
+        topic: &Topic,
+        from: ReadFrom,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Option<Page>, StoreError>>;
+
+    /// A session's state.
+    fn session(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<SessionState>, StoreError>>;
+
+    /// A session's state with the newest of its messages, as of one moment.
+    fn tail(
+        &self,
+        id: &SessionId,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Option<SessionTail>, StoreError>>;
+
+    /// A page of a principal's sessions: newest `updated_at` first, then by id.
+    fn sessions(&self, filter: SessionFilter) -> BoxFuture<'static, Result<Vec<SessionRecord>, StoreError>>;
+}
+
+/// Events for one log, numbered by the bus.
+#[derive(Debug)]
+pub struct Append {
+    pub topic: Topic,
+    /// Number of the log's last event as the bus knows it; 0 begins a log. Another one is a conflict.
+    pub expected_seq: Seq,
+    /// Numbered from `expected_seq + 1`. May be empty: then only the commands are remembered.
+    pub events: Vec<Arc<Event>>,
+    pub commands: Vec<Remember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Appended {
+    /// Closed sessions whose logs were removed to make room.
+    pub removed: Vec<SessionRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AppendError {
+    #[error("the log's head is not the expected one")]
+    Conflict,
+    #[error("the command was carried out before")]
+    Duplicate(Box<Remembered>),
+    #[error("the store is full")]
+    Full,
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// The store could not do its work; it may again later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreError(pub String);
+
+/// An accepted command, as it was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remembered {
+    pub digest: Digest,
+    pub done: Done,
+}
+
+/// Tells two commands with the same id apart: the first half of a SHA-256.
+pub type Digest = [u8; 16];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub epoch: Epoch,
+    /// Number of the oldest event kept; 1 unless the log is trimmed.
+    pub first: Seq,
+    /// Number of the newest event; `first - 1` if there is none.
+    pub last: Seq,
+}
+
+/// Where a page begins or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Events after this number, the first of them first.
+    After(Seq),
+    /// The last events before this number.
+    Before(Seq),
+}
+
+/// A page ends at whichever comes first; it has one event at least, however heavy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    pub events: usize,
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct Page {
+    /// Oldest first, whichever end the page was read from.
+    pub events: Vec<Arc<Event>>,
+    pub head: Head,
+    /// There are more in the direction that was read.
+    pub more: bool,
+}
+
+#[derive(Debug)]
+pub struct SessionTail {
+    pub state: SessionState,
+    /// Oldest first: system and seed messages always, and the newest that the limit allows of the
+    /// events that a conversation is shown from.
+    pub messages: Vec<Arc<Event>>,
+    pub truncated: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct SessionFilter {
+    pub owner: Principal,
+    pub agent_id: Option<AgentId>,
+    /// Part of the title or of the id, in any case.
+    pub query: Option<String>,
+    /// The last record of the page before.
+    pub after: Option<(Timestamp, SessionId)>,
+    pub limit: usize,
+}
+
+// ---- subscribers ----
+
+/// Whoever receives events: an open socket, seen from the core.
+pub trait Subscriber: Send + Sync + 'static {
+    /// Hands over events, in order. Never waits.
+    fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow>;
+
+    /// Hands over what a subscription begins with. Bounded by the bus, so never refused.
+    fn hand_over(&self, events: &[Arc<Event>]);
+
+    /// Announces a subscription that was made on the subscriber's behalf, before its first event.
+    fn announce(&self, topic: &Topic, epoch: &Epoch, head: Seq);
+
+    /// Asks the subscriber to subscribe to `topic` from its beginning.
+    fn invite(&self, topic: &Topic);
+
+    /// Continuity is broken: the subscriber must end its connection and resume from what it has.
+    fn cut_off(&self);
+}
+
+/// The subscriber's queue is full. It is on its way out and takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow;

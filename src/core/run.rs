@@ -1,0 +1,520 @@
+//! One run as a state machine: what a user's message sets going, up to its one `run_finished` (pure).
+//!
+//! The `Agent` feeds it what happens and carries out what it decides. Inputs that make no sense in the
+//! present state change nothing, so a late result of a stopped run does no harm.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{
+    conversation::{OpenCall, PromptSize, estimate_tokens},
+    error::{ErrorCode, Problem},
+    event::{
+        AgentResponse, AgentStatus, ContextUse, Durable, EndReason, Entry, Ephemeral, FinishReason, Outcome,
+        ProviderState, TokenSource, Usage,
+    },
+    ids::{MessageId, RunId},
+    ports::ToolCall,
+};
+
+/// A run calls its model this often at most.
+const MAX_STEPS: u32 = 16;
+/// An answer takes this many bytes at most as a JSON string, so that its event stays within 1 MiB.
+pub const MAX_ANSWER_BYTES: usize = 1024 * 1024 - 8 * 1024;
+/// A delta carries at most this much text; more is several deltas.
+const MAX_DELTA_BYTES: usize = 16 * 1024;
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// What the run last asked to have appended, its beginning included, is in the log.
+    Committed,
+    /// The model is being called with a prompt of this size.
+    Prompted(PromptSize),
+    Text(String),
+    ToolCall(ToolCall),
+    ModelEnded {
+        finish_reason: FinishReason,
+        usage: Option<Usage>,
+        provider_state: Option<ProviderState>,
+    },
+    ModelFailed(Problem),
+    ToolEnded {
+        tool_call_id: String,
+        outcome: Result<Value, Problem>,
+    },
+    Stop(EndReason),
+}
+
+/// What the agent must do about it, in this order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    CallModel,
+    DropModel,
+    CallTools(Vec<ToolCall>),
+    DropTools,
+    Show(Ephemeral),
+    /// Append these events as one batch, and come back with [`Input::Committed`].
+    Append(Vec<Entry>),
+    /// The same; they end the run.
+    End(Vec<Entry>, Outcome),
+    /// The end is in the log. Nothing comes after.
+    Finished(Outcome),
+}
+
+/// A run in progress.
+#[derive(Debug)]
+pub struct Run {
+    id: RunId,
+    model: String,
+    phase: Phase,
+    step: Step,
+    steps: u32,
+    usage: Usage,
+    began: Instant,
+    /// Why it must end as soon as what is on its way to the log has arrived.
+    stopping: Option<EndReason>,
+    /// Batches on their way to the log.
+    appending: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    /// The model is answering.
+    Asking,
+    /// The calls that the model asked for are on their way to the log.
+    OpeningCalls,
+    Calling,
+    Ending(Outcome),
+    Ended,
+}
+
+/// One answer of the model and the calls it asked for.
+#[derive(Debug)]
+struct Step {
+    message_id: MessageId,
+    text: String,
+    /// Code points in `text`.
+    points: u64,
+    /// Bytes of `text` as a JSON string.
+    json_bytes: usize,
+    calls: Vec<Call>,
+    prompt: Option<PromptSize>,
+}
+
+#[derive(Debug)]
+struct Call {
+    call: ToolCall,
+    began: Option<Instant>,
+    ended: bool,
+}
+
+impl Run {
+    /// A run whose `run_started` is on its way to the log.
+    pub fn starting(id: RunId, model: &str, now: Instant) -> Self {
+        Self {
+            id,
+            model: model.to_owned(),
+            phase: Phase::Starting,
+            step: Step::new(),
+            steps: 0,
+            usage: Usage::default(),
+            began: now,
+            stopping: None,
+            appending: 1,
+        }
+    }
+
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// How the run will have ended, once its end is on its way to the log.
+    pub fn ending(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Ending(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Moves on, and says what must be done.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Effect> {
+        match (self.phase, input) {
+            (Phase::Ended, _) => Vec::new(),
+            (_, Input::Committed) => self.committed(now),
+            (Phase::Ending(_), _) => Vec::new(),
+            (Phase::Asking, Input::Prompted(size)) => {
+                self.step.prompt = Some(size);
+                Vec::new()
+            }
+            (Phase::Asking, Input::Text(text)) => self.text(&text, now),
+            (Phase::Asking, Input::ToolCall(call)) => {
+                self.step.calls.push(Call { call, began: None, ended: false });
+                Vec::new()
+            }
+            (Phase::Asking, Input::ModelEnded { finish_reason, usage, provider_state }) => {
+                self.model_ended(finish_reason, usage, provider_state, now)
+            }
+            (Phase::Asking, Input::ModelFailed(problem)) => {
+                let mut entries = self.cut_response(FinishReason::Error);
+                entries.push(self.entry(Durable::Error { problem }));
+                self.end(entries, Outcome::Failed, Some(EndReason::Failed), now)
+            }
+            (Phase::Calling, Input::ToolEnded { tool_call_id, outcome }) => {
+                self.tool_ended(&tool_call_id, outcome, now)
+            }
+            (Phase::Starting | Phase::OpeningCalls, Input::Stop(reason)) => {
+                self.stopping.get_or_insert(reason);
+                Vec::new()
+            }
+            (Phase::Asking, Input::Stop(reason)) => {
+                let mut effects = vec![Effect::DropModel];
+                let entries = self.cut_response(FinishReason::Cancelled);
+                effects.extend(self.stop(entries, reason, now));
+                effects
+            }
+            (Phase::Calling, Input::Stop(reason)) => {
+                let mut effects = vec![Effect::DropTools];
+                effects.extend(self.stop(Vec::new(), reason, now));
+                effects
+            }
+            (_, _) => Vec::new(),
+        }
+    }
+
+    fn committed(&mut self, now: Instant) -> Vec<Effect> {
+        self.appending = self.appending.saturating_sub(1);
+        if self.appending > 0 {
+            return Vec::new();
+        }
+        if let Phase::Ending(outcome) = self.phase {
+            self.phase = Phase::Ended;
+            return vec![Effect::Finished(outcome)];
+        }
+        if let (Some(reason), Phase::Starting | Phase::OpeningCalls) = (self.stopping, self.phase) {
+            return self.stop(Vec::new(), reason, now);
+        }
+        match self.phase {
+            Phase::Starting => self.ask(),
+            Phase::OpeningCalls => {
+                self.phase = Phase::Calling;
+                let mut calls = Vec::new();
+                for open in &mut self.step.calls {
+                    open.began = Some(now);
+                    calls.push(open.call.clone());
+                }
+                vec![status(AgentStatus::CallingTool), Effect::CallTools(calls)]
+            }
+            Phase::Calling if self.step.calls.iter().all(|call| call.ended) => {
+                if self.steps >= MAX_STEPS {
+                    let problem = Problem::new(
+                        ErrorCode::ToolError,
+                        format!("the model asked for tools {MAX_STEPS} times in a row; the run was ended"),
+                    );
+                    let entries = vec![self.entry(Durable::Error { problem })];
+                    return self.end(entries, Outcome::Failed, Some(EndReason::Failed), now);
+                }
+                self.ask()
+            }
+            Phase::Calling | Phase::Asking | Phase::Ending(_) | Phase::Ended => Vec::new(),
+        }
+    }
+
+    fn ask(&mut self) -> Vec<Effect> {
+        self.phase = Phase::Asking;
+        self.step = Step::new();
+        self.steps += 1;
+        vec![status(AgentStatus::Thinking), Effect::CallModel]
+    }
+
+    fn text(&mut self, text: &str, now: Instant) -> Vec<Effect> {
+        let room = MAX_ANSWER_BYTES - self.step.json_bytes;
+        let (kept, json_bytes) = json_prefix(text, room);
+        let mut effects = Vec::new();
+        if self.step.text.is_empty() && !kept.is_empty() {
+            effects.push(status(AgentStatus::Responding));
+        }
+        for piece in pieces(kept, MAX_DELTA_BYTES) {
+            effects.push(Effect::Show(Ephemeral::MessageDelta {
+                message_id: self.step.message_id,
+                offset: self.step.points,
+                text: piece.to_owned(),
+            }));
+            self.step.points += piece.chars().count() as u64;
+        }
+        self.step.text.push_str(kept);
+        self.step.json_bytes += json_bytes;
+        if kept.len() < text.len() {
+            effects.push(Effect::DropModel);
+            let entries = self.response(FinishReason::Length, None, None, true);
+            effects.extend(self.end(entries, Outcome::Completed, None, now));
+        }
+        effects
+    }
+
+    fn model_ended(
+        &mut self,
+        finish_reason: FinishReason,
+        usage: Option<Usage>,
+        provider_state: Option<ProviderState>,
+        now: Instant,
+    ) -> Vec<Effect> {
+        self.usage = self.usage.plus(usage.unwrap_or_default());
+        if self.step.calls.is_empty() {
+            // A model that was cut at its own limit has said less than it would have.
+            let incomplete = finish_reason == FinishReason::Length;
+            let entries = self.response(finish_reason, usage, provider_state, incomplete);
+            return self.end(entries, Outcome::Completed, None, now);
+        }
+        let mut entries = Vec::new();
+        if !self.step.text.is_empty() || provider_state.is_some() {
+            entries = self.response(FinishReason::ToolCalls, usage, provider_state, false);
+        }
+        for call in &self.step.calls {
+            entries.push(self.entry(Durable::ToolCallStarted {
+                message_id: self.step.message_id,
+                tool_call_id: call.call.id.clone(),
+                tool_name: call.call.name.clone(),
+                args: call.call.args.clone(),
+                provider_state: call.call.provider_state.clone(),
+            }));
+        }
+        self.phase = Phase::OpeningCalls;
+        vec![self.append(entries)]
+    }
+
+    fn tool_ended(&mut self, id: &str, outcome: Result<Value, Problem>, now: Instant) -> Vec<Effect> {
+        let Some(call) = self.step.calls.iter_mut().find(|call| call.call.id == id && !call.ended) else {
+            return Vec::new();
+        };
+        call.ended = true;
+        let entry = call_ended(self.id, self.step.message_id, call, outcome, now);
+        vec![self.append(vec![entry])]
+    }
+
+    /// Ends the run on somebody's wish. Every call that it opened gets its end first.
+    fn stop(&mut self, mut entries: Vec<Entry>, reason: EndReason, now: Instant) -> Vec<Effect> {
+        let outcome = match reason {
+            EndReason::Shutdown | EndReason::Crashed => Outcome::Interrupted,
+            _ => Outcome::Cancelled,
+        };
+        if matches!(self.phase, Phase::OpeningCalls | Phase::Calling) {
+            let (id, message_id) = (self.id, self.step.message_id);
+            for call in self.step.calls.iter_mut().filter(|call| !call.ended) {
+                call.ended = true;
+                entries.push(call_ended(id, message_id, call, Err(call_cancelled()), now));
+            }
+        }
+        if outcome == Outcome::Interrupted {
+            entries.push(self.entry(Durable::Error { problem: interrupted() }));
+        }
+        self.end(entries, outcome, Some(reason), now)
+    }
+
+    fn end(
+        &mut self,
+        mut entries: Vec<Entry>,
+        outcome: Outcome,
+        reason: Option<EndReason>,
+        now: Instant,
+    ) -> Vec<Effect> {
+        entries.push(self.entry(Durable::RunFinished {
+            outcome,
+            reason,
+            usage: self.usage,
+            duration_ms: millis(now, self.began),
+        }));
+        self.phase = Phase::Ending(outcome);
+        self.appending += 1;
+        vec![Effect::End(entries, outcome)]
+    }
+
+    /// What the model had said when it was broken off; nothing, if it had said nothing.
+    fn cut_response(&mut self, finish_reason: FinishReason) -> Vec<Entry> {
+        if self.step.text.is_empty() {
+            return Vec::new();
+        }
+        self.response(finish_reason, None, None, true)
+    }
+
+    /// The step's `agent_response`, and how full the context is with it.
+    fn response(
+        &mut self,
+        finish_reason: FinishReason,
+        usage: Option<Usage>,
+        provider_state: Option<ProviderState>,
+        incomplete: bool,
+    ) -> Vec<Entry> {
+        let context = self.step.prompt.map(|prompt| context_use(prompt, usage, &self.step.text));
+        let response = Durable::AgentResponse(AgentResponse {
+            message_id: self.step.message_id,
+            content: std::mem::take(&mut self.step.text),
+            model: self.model.clone(),
+            finish_reason,
+            usage,
+            incomplete,
+            provider_state,
+        });
+        let mut entries = vec![self.entry(response)];
+        entries.extend(context.map(|context| self.entry(Durable::ContextUpdated(context))));
+        entries
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> Effect {
+        self.appending += 1;
+        Effect::Append(entries)
+    }
+
+    fn entry(&self, body: Durable) -> Entry {
+        Entry::of_run(self.id, body)
+    }
+}
+
+impl Step {
+    fn new() -> Self {
+        Self {
+            message_id: MessageId::new(),
+            text: String::new(),
+            points: 0,
+            json_bytes: 0,
+            calls: Vec::new(),
+            prompt: None,
+        }
+    }
+}
+
+/// The end of a run that a crash cut: its text so far, its open calls, and why.
+pub fn crashed(
+    id: RunId,
+    model: &str,
+    partial: Option<(MessageId, String)>,
+    open_calls: Vec<OpenCall>,
+) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if let Some((message_id, content)) = partial.filter(|(_, text)| !text.is_empty()) {
+        entries.push(Durable::AgentResponse(AgentResponse {
+            message_id,
+            content,
+            model: model.to_owned(),
+            finish_reason: FinishReason::Error,
+            usage: None,
+            incomplete: true,
+            provider_state: None,
+        }));
+    }
+    for OpenCall { message_id, tool_call_id, tool_name } in open_calls {
+        let problem = Problem::new(
+            ErrorCode::ToolError,
+            "the server stopped while the tool was at work; whether it did anything is unknown",
+        );
+        let outcome = Err(problem);
+        entries.push(Durable::ToolCallEnded { message_id, tool_call_id, tool_name, outcome, duration_ms: 0 });
+    }
+    entries.push(Durable::Error { problem: interrupted() });
+    entries.push(finished_early(Outcome::Interrupted, EndReason::Crashed));
+    entries.into_iter().map(|body| Entry::of_run(id, body)).collect()
+}
+
+/// The end of a run that never began.
+pub fn never_began(id: RunId, reason: EndReason) -> Entry {
+    Entry::of_run(id, finished_early(Outcome::Cancelled, reason))
+}
+
+fn finished_early(outcome: Outcome, reason: EndReason) -> Durable {
+    Durable::RunFinished { outcome, reason: Some(reason), usage: Usage::default(), duration_ms: 0 }
+}
+
+fn context_use(prompt: PromptSize, usage: Option<Usage>, answer: &str) -> ContextUse {
+    let (tokens_used, source) = match usage {
+        Some(usage) => (usage.total(), TokenSource::Provider),
+        None => (prompt.tokens + estimate_tokens(answer), TokenSource::Estimate),
+    };
+    ContextUse {
+        tokens_used,
+        context_window: prompt.context_window,
+        omitted_messages: prompt.omitted_messages,
+        source,
+    }
+}
+
+fn call_ended(
+    run_id: RunId,
+    message_id: MessageId,
+    call: &Call,
+    outcome: Result<Value, Problem>,
+    now: Instant,
+) -> Entry {
+    let body = Durable::ToolCallEnded {
+        message_id,
+        tool_call_id: call.call.id.clone(),
+        tool_name: call.call.name.clone(),
+        outcome,
+        duration_ms: call.began.map_or(0, |began| millis(now, began)),
+    };
+    Entry::of_run(run_id, body)
+}
+
+fn status(status: AgentStatus) -> Effect {
+    Effect::Show(Ephemeral::AgentStatus(status))
+}
+
+fn call_cancelled() -> Problem {
+    Problem::new(ErrorCode::ToolError, "cancelled: the run was stopped")
+        .with(serde_json::json!({ "reason": "cancelled" }))
+}
+
+fn interrupted() -> Problem {
+    Problem::new(
+        ErrorCode::Interrupted,
+        "the server stopped before the answer was complete; send the message again to have it answered",
+    )
+}
+
+fn millis(now: Instant, earlier: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(earlier).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The longest prefix of `text` that takes at most `room` bytes as a JSON string, and what it takes.
+fn json_prefix(text: &str, room: usize) -> (&str, usize) {
+    // No character grows to more than six bytes (RFC 8259, section 7), so most texts need no count to fit.
+    let plain = text.bytes().filter(|byte| json_growth(*byte) > 0).count() == 0;
+    if plain && text.len() <= room {
+        return (text, text.len());
+    }
+    let mut taken = 0;
+    for (at, character) in text.char_indices() {
+        let growth = u8::try_from(character).map_or(0, json_growth);
+        let bytes = character.len_utf8() + growth;
+        if taken + bytes > room {
+            return (&text[..at], taken);
+        }
+        taken += bytes;
+    }
+    (text, taken)
+}
+
+/// How many bytes more than itself a byte takes in a JSON string.
+fn json_growth(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C => 1,
+        0x00..=0x1F => 5,
+        _ => 0,
+    }
+}
+
+/// Cuts `text` into pieces of at most `max_bytes`, between characters.
+fn pieces(mut text: &str, max_bytes: usize) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let (piece, rest) = text.split_at(text.floor_char_boundary(max_bytes));
+        text = rest;
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What tests of the core stand on: a subscriber that records, a store whose pace the test decides.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::oneshot;
+
+use super::{
+    command::{Caller, CommandKey},
+    event::Event,
+    ids::{ClientId, Epoch, Principal, Seq, SessionId, Topic},
+    ports::{
+        Append, AppendError, Appended, Head, Overflow, Page, PageLimit, ReadFrom, Remembered, SessionFilter,
+        SessionTail, Store, StoreError, Subscriber,
+    },
+    session::{SessionRecord, SessionState},
+};
+use crate::store::memory::MemoryStore;
+
+pub fn caller(client: &str) -> Caller {
+    let client_id: ClientId = client.parse().expect("a client's id");
+    Caller { principal: Principal::local(), client_id: Some(client_id) }
+}
+
+/// Lets everything that can run do so.
+pub async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a probe was given.
+#[derive(Debug, Clone)]
+pub enum Given {
+    Event(Arc<Event>),
+    Announced { head: Seq },
+    Invited,
+    CutOff,
+}
+
+/// A subscriber that records what it is given, and has room for so many events.
+pub struct Probe {
+    state: Mutex<ProbeState>,
+}
+
+struct ProbeState {
+    given: Vec<Given>,
+    room: usize,
+}
+
+impl Probe {
+    pub fn new() -> Arc<Self> {
+        Self::with_room(usize::MAX)
+    }
+
+    pub fn with_room(room: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(ProbeState { given: Vec::new(), room }) })
+    }
+
+    /// All it was given since it was last asked.
+    pub fn take(&self) -> Vec<Given> {
+        std::mem::take(&mut self.state.lock().unwrap().given)
+    }
+
+    /// The events among them.
+    pub fn take_events(&self) -> Vec<Arc<Event>> {
+        let events = self.take().into_iter().filter_map(|given| match given {
+            Given::Event(event) => Some(event),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    fn push(&self, given: Given) {
+        self.state.lock().unwrap().given.push(given);
+    }
+}
+
+impl Subscriber for Probe {
+    fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow> {
+        let mut state = self.state.lock().unwrap();
+        for event in events {
+            state.room = state.room.checked_sub(1).ok_or(Overflow)?;
+            state.given.push(Given::Event(event.clone()));
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, events: &[Arc<Event>]) {
+        events.iter().for_each(|event| self.push(Given::Event(event.clone())));
+    }
+
+    fn announce(&self, _topic: &Topic, _epoch: &Epoch, head: Seq) {
+        self.push(Given::Announced { head });
+    }
+
+    fn invite(&self, _topic: &Topic) {
+        self.push(Given::Invited);
+    }
+
+    fn cut_off(&self) {
+        self.push(Given::CutOff);
+    }
+}
+
+/// A store in memory that appends when, and fails where, the test says so.
+pub struct GatedStore {
+    inner: Arc<MemoryStore>,
+    gate: Mutex<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: bool,
+    /// Oldest first.
+    waiting: VecDeque<oneshot::Sender<Verdict>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Append,
+    Fail,
+}
+
+impl GatedStore {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { inner: Arc::new(MemoryStore::new(usize::MAX)), gate: Mutex::default() })
+    }
+
+    /// From now on appends wait for a verdict.
+    pub fn close_gate(&self) {
+        self.gate.lock().unwrap().closed = true;
+    }
+
+    /// From now on appends pass; what waited is appended.
+    pub fn open_gate(&self) {
+        self.gate.lock().unwrap().closed = false;
+        while self.decide(Verdict::Append) {}
+    }
+
+    /// Decides about the oldest append that waits; false if none does.
+    pub fn decide(&self, verdict: Verdict) -> bool {
+        let oldest = self.gate.lock().unwrap().waiting.pop_front();
+        oldest.map(|waiting| waiting.send(verdict)).is_some()
+    }
+}
+
+impl Store for GatedStore {
+    fn incarnation(&self) -> &str {
+        self.inner.incarnation()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let mut gate = self.gate.lock().unwrap();
+        if !gate.closed {
+            return self.inner.append(append);
+        }
+        let (waiting, verdict) = oneshot::channel();
+        gate.waiting.push_back(waiting);
+        let inner = self.inner.clone();
+        async move {
+            match verdict.await {
+                Ok(Verdict::Append) => inner.append(append).await,
+                Ok(Verdict::Fail) | Err(_) => Err(StoreError("the disk is full".to_owned()).into()),
+            }
+        }
+        .boxed()
+    }
+
+    fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>> {
+        self.inner.recall(key)
+    }
+
+    fn head(&self, topic: &Topic) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
+        self.inner.head(topic)
+    }
+
+    fn read(
+        &self,
+        topic: &Topic,
+        from: ReadFrom,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Option<Page>, StoreError>> {
+        self.inner.read(topic, from, limit)
+    }
+
+    fn session(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<SessionState>, StoreError>> {
+        self.inner.session(id)
+    }
+
+    fn tail(
+        &self,
+        id: &SessionId,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Option<SessionTail>, StoreError>> {
+        self.inner.tail(id, limit)
+    }
+
+    fn sessions(&self, filter: SessionFilter) -> BoxFuture<'static, Result<Vec<SessionRecord>, StoreError>> {
+        self.inner.sessions(filter)
+    }
+}

@@ -1,0 +1,656 @@
+//! Events on the wire: the envelope and each event's `data`.
+
+use std::fmt;
+
+use bytestring::ByteString;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::VERSION;
+use crate::{
+    core::{
+        error::Problem,
+        event::{
+            AgentCard, AgentResponse as Response, AgentStatus, Body, CloseReason, ContextUse, Durable,
+            EndReason, Ephemeral, Event, FinishReason, Outcome, Queued, Role, Timestamp, TokenSource,
+            Trigger, Usage,
+        },
+        ids::{EventId, MessageId, RunId, SessionId, Topic},
+        session::{SessionRecord, SessionStatus},
+    },
+    doors::reply::row,
+};
+
+/// The event as clients get it; encoded once, whoever asks first.
+pub fn payload(event: &Event) -> &ByteString {
+    event.encoded(|event| encode(&Envelope::of(event)))
+}
+
+/// JSON text of a value of ours.
+pub fn encode(value: &impl Serialize) -> ByteString {
+    // Fails only for maps with keys that are not text, and there are none.
+    serde_json::to_string(value).expect("values of the wire are JSON").into()
+}
+
+/// What every event comes in.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(rename = "EventEnvelope", optional_fields))]
+pub struct Envelope<'a> {
+    v: u8,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
+    #[cfg_attr(test, ts(type = "string", optional))]
+    topic: Option<&'a Topic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+    /// Number of a durable event in its topic and epoch; ephemeral events have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// Names this event.
+    #[serde(serialize_with = "display")]
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: EventId,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "string", optional))]
+    run_id: Option<RunId>,
+    #[serde(flatten)]
+    body: EventBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody<'a>>,
+}
+
+/// An event's type and data.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+pub enum EventBody<'a> {
+    SessionCreated(SessionCreated<'a>),
+    SystemMessage(SystemMessage<'a>),
+    SeedMessage(SeedMessage<'a>),
+    UserMessage(UserMessage<'a>),
+    RunStarted(RunStarted),
+    #[serde(rename = "tool_call.start")]
+    ToolCallStart(ToolCallStart<'a>),
+    #[serde(rename = "tool_call.end")]
+    ToolCallEnd(ToolCallEnd<'a>),
+    AgentResponse(AgentResponse<'a>),
+    ContextUpdate(ContextUpdate),
+    Error(Nothing),
+    RunFinished(RunFinished),
+    SessionUpdated(SessionUpdated<'a>),
+    SessionClosed(SessionClosed<'a>),
+    #[serde(rename = "message.delta")]
+    MessageDelta(MessageDelta<'a>),
+    #[serde(rename = "message.snapshot")]
+    MessageSnapshot(MessageSnapshot<'a>),
+    AgentStatusChange(AgentStatusChange),
+    Typing(Typing<'a>),
+    SessionListChanged(ListChange<'a>),
+    AgentListUpdate(AgentListUpdate<'a>),
+}
+
+/// No data.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Nothing {}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SessionCreated<'a> {
+    session_id: &'a str,
+    agent_name: &'a str,
+    title: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SystemMessage<'a> {
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SeedMessage<'a> {
+    #[cfg_attr(test, ts(type = "'user' | 'assistant'"))]
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct UserMessage<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    /// The `message_id` of the command that brought it.
+    command_id: Option<&'a str>,
+    content: &'a str,
+    author: &'a str,
+    /// It waits for the run that is going.
+    queued: bool,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RunStarted {
+    #[cfg_attr(test, ts(type = "'user_message'"))]
+    trigger: &'static str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ToolCallStart<'a> {
+    /// Of the step that asked for the call.
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    tool_call_id: &'a str,
+    tool_name: &'a str,
+    #[cfg_attr(test, ts(type = "unknown"))]
+    args: &'a Value,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+pub struct ToolCallEnd<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    tool_call_id: &'a str,
+    tool_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "unknown", optional))]
+    result: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody<'a>>,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct AgentResponse<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    content: &'a str,
+    model: &'a str,
+    #[cfg_attr(
+        test,
+        ts(type = "'stop' | 'length' | 'tool_calls' | 'content_filter' | 'cancelled' | 'error'")
+    )]
+    finish_reason: &'static str,
+    usage: Option<TokenUsage>,
+    /// The text is a part of what the model would have said.
+    incomplete: bool,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct TokenUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ContextUpdate {
+    /// Prompt and answer, as the next prompt would start.
+    tokens_used: u64,
+    context_window: u64,
+    /// 0 to 100.
+    percentage: u64,
+    omitted_messages: u64,
+    #[cfg_attr(test, ts(type = "'provider' | 'estimate'"))]
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RunFinished {
+    #[cfg_attr(test, ts(type = "RunOutcome"))]
+    outcome: &'static str,
+    #[cfg_attr(
+        test,
+        ts(
+            type = "'stopped' | 'replaced' | 'closed' | 'cleared' | 'shutdown' | 'crashed' | 'failed' | null"
+        )
+    )]
+    reason: Option<&'static str>,
+    usage: TokenUsage,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SessionUpdated<'a> {
+    title: &'a str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SessionClosed<'a> {
+    #[cfg_attr(test, ts(type = "'closed' | 'refreshed'"))]
+    reason: &'static str,
+    replaced_by: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct MessageDelta<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    /// Unicode code points of the message that came before `text`.
+    offset: u64,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct MessageSnapshot<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    message_id: MessageId,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct AgentStatusChange {
+    #[cfg_attr(test, ts(type = "'idle' | 'thinking' | 'responding' | 'calling_tool'"))]
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Typing<'a> {
+    author: &'a str,
+    client_id: Option<&'a str>,
+    typing: bool,
+}
+
+/// The list's record of a session, or that it has gone from the list.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(untagged)]
+pub enum ListChange<'a> {
+    Session(Session<'a>),
+    Removed { session_id: &'a str, removed: bool },
+}
+
+/// A session as lists show it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Session<'a> {
+    session_id: &'a str,
+    agent_id: &'a str,
+    title: Option<&'a str>,
+    #[cfg_attr(test, ts(type = "SessionStatus"))]
+    status: &'static str,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    updated_at: Timestamp,
+    epoch: &'a str,
+    head: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct AgentListUpdate<'a> {
+    agents: Vec<Agent<'a>>,
+}
+
+/// An agent that sessions can be opened with.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Agent<'a> {
+    id: &'a str,
+    name: &'a str,
+    description: &'a str,
+    model: &'a str,
+    context_window: u64,
+}
+
+/// What went wrong, in an event.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ErrorBody<'a> {
+    pub code: &'static str,
+    pub message: &'a str,
+    #[serde(serialize_with = "object")]
+    #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
+    pub details: &'a Value,
+}
+
+impl<'a> Envelope<'a> {
+    fn of(event: &'a Event) -> Self {
+        let (body, problem) = EventBody::of(event);
+        let session_id = event.topic.session().map(SessionId::as_str);
+        // These are about a session, or about agents, but do not belong to a topic that was subscribed to.
+        let topic = match body {
+            EventBody::SessionListChanged(_) | EventBody::AgentListUpdate(_) => None,
+            _ => Some(&event.topic),
+        };
+        let agent_id = match &event.topic {
+            Topic::Session(id) => Some(id.agent_str()),
+            Topic::Agent(id) => Some(id.as_str()),
+            Topic::System => None,
+        };
+        Self {
+            v: VERSION,
+            topic,
+            epoch: event.position.as_ref().map(|position| position.epoch.as_str()),
+            seq: event.position.as_ref().map(|position| position.seq),
+            message_id: event.id,
+            timestamp: event.at,
+            agent_id,
+            session_id,
+            run_id: event.run_id,
+            body,
+            error: problem.map(ErrorBody::of),
+        }
+    }
+}
+
+impl<'a> EventBody<'a> {
+    /// The event's data, and the error that stands beside it.
+    fn of(event: &'a Event) -> (Self, Option<&'a Problem>) {
+        let body = match &event.body {
+            Body::Durable(Durable::Error { problem }) => {
+                return (EventBody::Error(Nothing {}), Some(problem));
+            }
+            Body::Durable(durable) => Self::of_durable(durable, event),
+            Body::Ephemeral(ephemeral) => Self::of_ephemeral(ephemeral),
+        };
+        (body, None)
+    }
+
+    fn of_durable(durable: &'a Durable, event: &'a Event) -> Self {
+        match durable {
+            Durable::SessionCreated { agent_name, title, owner: _ } => {
+                EventBody::SessionCreated(SessionCreated {
+                    session_id: event.topic.session().map_or("", SessionId::as_str),
+                    agent_name,
+                    title: title.as_deref(),
+                })
+            }
+            Durable::SystemMessage { content } => EventBody::SystemMessage(SystemMessage { content }),
+            Durable::SeedMessage { role, content } => {
+                EventBody::SeedMessage(SeedMessage { role: role_name(*role), content })
+            }
+            Durable::UserMessage { message_id, command_id, content, author, queue } => {
+                EventBody::UserMessage(UserMessage {
+                    message_id: *message_id,
+                    command_id: command_id.as_ref().map(|id| id.as_str()),
+                    content,
+                    author: author.as_str(),
+                    queued: *queue != Queued::No,
+                })
+            }
+            Durable::RunStarted { trigger } => {
+                EventBody::RunStarted(RunStarted { trigger: trigger_name(*trigger) })
+            }
+            Durable::ToolCallStarted { message_id, tool_call_id, tool_name, args, provider_state: _ } => {
+                EventBody::ToolCallStart(ToolCallStart {
+                    message_id: *message_id,
+                    tool_call_id,
+                    tool_name,
+                    args,
+                })
+            }
+            Durable::ToolCallEnded { message_id, tool_call_id, tool_name, outcome, duration_ms } => {
+                EventBody::ToolCallEnd(ToolCallEnd {
+                    message_id: *message_id,
+                    tool_call_id,
+                    tool_name,
+                    result: outcome.as_ref().ok(),
+                    error: outcome.as_ref().err().map(ErrorBody::of),
+                    duration_ms: *duration_ms,
+                })
+            }
+            Durable::AgentResponse(response) => EventBody::AgentResponse(AgentResponse::of(response)),
+            Durable::ContextUpdated(context) => EventBody::ContextUpdate(ContextUpdate::of(context)),
+            Durable::Error { .. } => EventBody::Error(Nothing {}),
+            Durable::RunFinished { outcome, reason, usage, duration_ms } => {
+                EventBody::RunFinished(RunFinished {
+                    outcome: outcome_name(*outcome),
+                    reason: reason.map(reason_name),
+                    usage: TokenUsage::of(usage),
+                    duration_ms: *duration_ms,
+                })
+            }
+            Durable::SessionUpdated { title } => EventBody::SessionUpdated(SessionUpdated { title }),
+            Durable::SessionClosed { reason, replaced_by } => EventBody::SessionClosed(SessionClosed {
+                reason: match reason {
+                    CloseReason::Closed => "closed",
+                    CloseReason::Refreshed => "refreshed",
+                },
+                replaced_by: replaced_by.as_ref().map(SessionId::as_str),
+            }),
+        }
+    }
+
+    fn of_ephemeral(ephemeral: &'a Ephemeral) -> Self {
+        match ephemeral {
+            Ephemeral::MessageDelta { message_id, offset, text } => {
+                EventBody::MessageDelta(MessageDelta { message_id: *message_id, offset: *offset, text })
+            }
+            Ephemeral::MessageSnapshot { message_id, text } => {
+                EventBody::MessageSnapshot(MessageSnapshot { message_id: *message_id, text })
+            }
+            Ephemeral::AgentStatus(status) => {
+                EventBody::AgentStatusChange(AgentStatusChange { status: status_name(*status) })
+            }
+            Ephemeral::Typing { author, client_id, typing } => EventBody::Typing(Typing {
+                author: author.as_str(),
+                client_id: client_id.as_ref().map(|id| id.as_str()),
+                typing: *typing,
+            }),
+            Ephemeral::SessionListChanged(record) => {
+                EventBody::SessionListChanged(ListChange::Session(Session::of(record)))
+            }
+            Ephemeral::SessionListRemoved(session_id) => EventBody::SessionListChanged(ListChange::Removed {
+                session_id: session_id.as_str(),
+                removed: true,
+            }),
+            Ephemeral::AgentList(cards) => {
+                EventBody::AgentListUpdate(AgentListUpdate { agents: cards.iter().map(Agent::of).collect() })
+            }
+        }
+    }
+}
+
+impl<'a> AgentResponse<'a> {
+    fn of(response: &'a Response) -> Self {
+        Self {
+            message_id: response.message_id,
+            content: &response.content,
+            model: &response.model,
+            finish_reason: match response.finish_reason {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+                FinishReason::ToolCalls => "tool_calls",
+                FinishReason::ContentFilter => "content_filter",
+                FinishReason::Cancelled => "cancelled",
+                FinishReason::Error => "error",
+            },
+            usage: response.usage.as_ref().map(TokenUsage::of),
+            incomplete: response.incomplete,
+        }
+    }
+}
+
+impl TokenUsage {
+    fn of(usage: &Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.total(),
+        }
+    }
+}
+
+impl ContextUpdate {
+    pub fn of(context: &ContextUse) -> Self {
+        Self {
+            tokens_used: context.tokens_used,
+            context_window: context.context_window,
+            percentage: context.percentage(),
+            omitted_messages: context.omitted_messages,
+            source: match context.source {
+                TokenSource::Provider => "provider",
+                TokenSource::Estimate => "estimate",
+            },
+        }
+    }
+}
+
+impl<'a> Session<'a> {
+    pub fn of(record: &'a SessionRecord) -> Self {
+        Self {
+            session_id: record.session_id.as_str(),
+            agent_id: record.session_id.agent_str(),
+            title: record.title.as_deref(),
+            status: session_status_name(record.status),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            epoch: record.epoch.as_str(),
+            head: record.head,
+        }
+    }
+}
+
+impl<'a> Agent<'a> {
+    pub fn of(card: &'a AgentCard) -> Self {
+        Self {
+            id: card.id.as_str(),
+            name: &card.name,
+            description: &card.description,
+            model: &card.model,
+            context_window: card.context_window,
+        }
+    }
+}
+
+impl<'a> ErrorBody<'a> {
+    pub fn of(problem: &'a Problem) -> Self {
+        Self { code: row(problem.code).code, message: &problem.message, details: &problem.details }
+    }
+}
+
+pub const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Failed => "failed",
+        Outcome::Interrupted => "interrupted",
+    }
+}
+
+pub const fn session_status_name(status: SessionStatus) -> &'static str {
+    match status {
+        SessionStatus::Idle => "idle",
+        SessionStatus::Running => "running",
+        SessionStatus::Closed => "closed",
+    }
+}
+
+const fn reason_name(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Stopped => "stopped",
+        EndReason::Replaced => "replaced",
+        EndReason::Closed => "closed",
+        EndReason::Cleared => "cleared",
+        EndReason::Shutdown => "shutdown",
+        EndReason::Crashed => "crashed",
+        EndReason::Failed => "failed",
+    }
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+const fn trigger_name(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::UserMessage => "user_message",
+    }
+}
+
+const fn status_name(status: AgentStatus) -> &'static str {
+    match status {
+        AgentStatus::Idle => "idle",
+        AgentStatus::Thinking => "thinking",
+        AgentStatus::Responding => "responding",
+        AgentStatus::CallingTool => "calling_tool",
+    }
+}
+
+pub(super) fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn display_some<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A time as RFC 3339 has it, in UTC, with milliseconds.
+pub(super) fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::from_millisecond(at.0) {
+        Ok(timestamp) => serializer.collect_str(&format_args!("{timestamp:.3}")),
+        Err(_) => serializer.serialize_str("1970-01-01T00:00:00.000Z"),
+    }
+}
+
+/// Details are an object, empty where there are none.
+pub(super) fn object<S: Serializer>(details: &&Value, serializer: S) -> Result<S::Ok, S::Error> {
+    match details {
+        Value::Null => serializer.collect_map(std::iter::empty::<(&str, &str)>()),
+        details => details.serialize(serializer),
+    }
+}
+
+/// Declarations of the types above, for the web UI.
+#[cfg(test)]
+pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
+    use ts_rs::TS;
+    vec![
+        EventBody::decl(config),
+        Nothing::decl(config),
+        SessionCreated::decl(config),
+        SystemMessage::decl(config),
+        SeedMessage::decl(config),
+        UserMessage::decl(config),
+        RunStarted::decl(config),
+        ToolCallStart::decl(config),
+        ToolCallEnd::decl(config),
+        AgentResponse::decl(config),
+        TokenUsage::decl(config),
+        ContextUpdate::decl(config),
+        RunFinished::decl(config),
+        SessionUpdated::decl(config),
+        SessionClosed::decl(config),
+        MessageDelta::decl(config),
+        MessageSnapshot::decl(config),
+        AgentStatusChange::decl(config),
+        Typing::decl(config),
+        ListChange::decl(config),
+        Session::decl(config),
+        AgentListUpdate::decl(config),
+        Agent::decl(config),
+        ErrorBody::decl(config),
+        Envelope::decl(config),
+    ]
+}

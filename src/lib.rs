@@ -1,0 +1,4 @@
+pub mod core;
+pub mod doors;
+pub mod providers;
+pub mod store;

@@ -1,0 +1,3 @@
+//! Those who speak for models.
+
+pub mod scripted;
