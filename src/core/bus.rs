@@ -841,7 +841,7 @@ impl Handler<GetFigures> for EventBus {
         MessageResult(BusFigures {
             topics: self.topics.len(),
             subscriptions: self.topics.values().map(|state| state.subscribers.len()).sum(),
-            connections: self.connections.len(),
+            connections: self.connections.count(),
         })
     }
 }

@@ -110,7 +110,7 @@ impl Connections {
         self.resolve(self.list_followers.get(principal).into_iter().flatten())
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.len()
     }
 

@@ -15,7 +15,7 @@
 pub mod agent;
 pub mod bus;
 pub mod command;
-mod connections;
+pub mod connections;
 pub mod conversation;
 pub mod error;
 pub mod event;

@@ -1,4 +1,197 @@
 //! The ways in and out. Each translates between the core and a wire; none holds state that another lacks.
 
+pub mod health;
 pub mod reply;
+pub mod ui;
 pub mod wire;
+pub mod ws;
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse, guard,
+    http::{StatusCode, header},
+    web,
+};
+use serde::Deserialize;
+
+use crate::{
+    access::origin,
+    core::{
+        bus::Bus,
+        command::Caller,
+        connections::MAX_TOPICS,
+        error::{ErrorCode, Problem},
+        ids::{ClientId, Principal},
+        manager::Manager,
+        ports::Store,
+        profile::Profiles,
+    },
+};
+use reply::row;
+use wire::{
+    commands::MAX_CONTENT_BYTES,
+    frames::{Limits, Model},
+};
+use ws::{
+    backend_api::BackendApi,
+    connection::{Connection, Path, Register},
+    frontend_api::FrontendApi,
+    guard::FrameLimits,
+    socket::{self, Door, MAX_IN_FLIGHT, Socket},
+    tcp,
+    watchdog::Watchdog,
+};
+
+/// What the doors lead to.
+pub struct Doors {
+    pub bus: Bus,
+    pub manager: Manager,
+    pub store: Arc<dyn Store>,
+    pub profiles: Arc<Profiles>,
+    pub models: Vec<Model>,
+    pub settings: DoorSettings,
+    pub register: Register,
+    pub draining: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct DoorSettings {
+    pub frame_limits: FrameLimits,
+    pub outbox_bytes: usize,
+    pub heartbeat_secs: u32,
+    /// The server listens on a loopback address, and answers to names of one only.
+    pub loopback: bool,
+}
+
+impl Doors {
+    /// Why commands are refused now, if they are.
+    pub fn refusal(&self) -> Option<Problem> {
+        let draining = self.draining.load(Ordering::Relaxed);
+        draining.then(|| Problem::unavailable("the server is about to stop; reconnect and try again"))
+    }
+}
+
+impl DoorSettings {
+    /// What clients are told of their limits.
+    pub fn limits(&self) -> Limits {
+        let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Limits {
+            max_frame_bytes: bytes(self.frame_limits.max_frame_bytes),
+            max_message_bytes: bytes(self.frame_limits.max_message_bytes),
+            max_content_bytes: MAX_CONTENT_BYTES,
+            outbox_bytes: self.outbox_bytes,
+            max_topics: MAX_TOPICS,
+            max_commands_in_flight: MAX_IN_FLIGHT,
+        }
+    }
+}
+
+/// Every route, on one page.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/ws/frontend-api", web::get().to(frontend_api))
+        .route("/ws/backend-api", web::get().to(backend_api))
+        .route("/health", web::get().to(health::live))
+        .route("/ready", web::get().to(health::ready))
+        .default_service(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(ui::serve));
+}
+
+async fn frontend_api(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+) -> actix_web::Result<HttpResponse> {
+    upgrade(request, payload, doors, Path::Frontend, FrontendApi::new)
+}
+
+async fn backend_api(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+) -> actix_web::Result<HttpResponse> {
+    upgrade(request, payload, doors, Path::Backend, BackendApi::new)
+}
+
+#[derive(Deserialize)]
+struct UpgradeQuery {
+    client_id: Option<String>,
+}
+
+/// Makes a request a socket, if it may be one.
+fn upgrade<A: Door>(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+    path: Path,
+    door: impl FnOnce(Socket) -> A,
+) -> actix_web::Result<HttpResponse> {
+    let caller = match admit(&request, &doors) {
+        Ok(caller) => caller,
+        Err(problem) => return Ok(problem_response(&problem)),
+    };
+    if !request.headers().contains_key(header::UPGRADE) {
+        let message = "this is a WebSocket endpoint; connect with ws:// and an Upgrade header";
+        let problem = Problem::new(ErrorCode::BadRequest, message);
+        let mut response = problem_response(&problem);
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        return Ok(response);
+    }
+    let watchdog = request.app_data::<Rc<Watchdog>>().expect("each worker has a watchdog").clone();
+    let connection = Connection::new(path, caller, doors.settings.outbox_bytes, watchdog.clock().clone());
+    if let Some(socket) = tcp::handle_of(&request) {
+        watchdog.watch(&connection, socket);
+    }
+    socket::start(door(Socket::new(doors, connection)), &request, payload)
+}
+
+/// Whether the request may come in, and as whom.
+fn admit(request: &HttpRequest, doors: &Doors) -> Result<Caller, Problem> {
+    check_host(request, doors)?;
+    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
+    let host = header(header::HOST).unwrap_or("");
+    if let Some(origin) = header(header::ORIGIN)
+        && !origin::is_same_origin(origin, host)
+    {
+        let message = "this page was not served by this server, and may not connect to it";
+        return Err(Problem::new(ErrorCode::Forbidden, message));
+    }
+    if let Some(problem) = doors.refusal() {
+        return Err(problem);
+    }
+    let invalid = |expected| Problem::invalid_field("client_id", expected);
+    let query = web::Query::<UpgradeQuery>::from_query(request.query_string())
+        .map_err(|_| invalid("one client_id in the query"))?;
+    let client_id = query.client_id.as_deref().map(str::parse::<ClientId>).transpose();
+    let client_id = client_id.map_err(|error| invalid(error.expected))?;
+    Ok(Caller { principal: Principal::local(), client_id })
+}
+
+/// A page elsewhere may have its own name point here: then `Host` is that name.
+fn check_host(request: &HttpRequest, doors: &Doors) -> Result<(), Problem> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    if doors.settings.loopback && !origin::is_loopback_host(host) {
+        let message = "this server listens on a loopback address; use localhost or 127.0.0.1";
+        return Err(Problem::new(ErrorCode::Forbidden, message));
+    }
+    Ok(())
+}
+
+/// A problem as the answer to a request (RFC 9457).
+fn problem_response(problem: &Problem) -> HttpResponse {
+    let row = row(problem.code);
+    let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponse::build(status).content_type("application/problem+json").json(serde_json::json!({
+        "title": status.canonical_reason(),
+        "status": row.status,
+        "code": row.code,
+        "detail": problem.message,
+        "details": problem.details,
+    }))
+}

@@ -71,9 +71,9 @@ enum Script<'a> {
     Fail(Failure),
     /// A plain message.
     Chat(&'a str),
-    /// A slash with something that is not understood after it.
+    /// Asked for, or a slash with something after it that is not understood.
     Help {
-        problem: String,
+        problem: Option<String>,
     },
 }
 
@@ -101,9 +101,10 @@ impl<'a> Script<'a> {
             "/think" => parse_millis(rest).map(|wait| Script::Think { wait }),
             "/tool" => parse_tool(rest),
             "/fail" => parse_failure(rest).map(Script::Fail),
+            "/help" => Some(Script::Help { problem: None }),
             _ => None,
         };
-        parsed.unwrap_or_else(|| Script::Help { problem: format!("I do not understand `{message}`.") })
+        parsed.unwrap_or_else(|| Script::Help { problem: Some(format!("I do not understand `{message}`.")) })
     }
 }
 
@@ -168,7 +169,8 @@ fn answer(message: &str) -> Answer {
         }
         Script::Fail(failure) => fail(failure),
         Script::Chat(message) => say(words(&chat(message)), WORD_PACE),
-        Script::Help { problem } => say(words(&format!("{problem}\n\n{HELP}")), WORD_PACE),
+        Script::Help { problem: Some(problem) } => say(words(&format!("{problem}\n\n{HELP}")), WORD_PACE),
+        Script::Help { problem: None } => say(words(HELP), WORD_PACE),
     }
 }
 

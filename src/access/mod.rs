@@ -1,0 +1,3 @@
+//! Who may come in: pure rules that the doors apply.
+
+pub mod origin;

@@ -1,0 +1,186 @@
+use secrecy::ExposeSecret;
+
+use super::{agents::Checked, *};
+use crate::core::command::OnBusy;
+
+fn check(text: &str) -> Result<Checked, SettingError> {
+    check_with(text, &[])
+}
+
+fn check_with(text: &str, environment: &[(&str, &str)]) -> Result<Checked, SettingError> {
+    agents::check("agents.toml", text, &Environment::of(environment))
+}
+
+fn refusal(text: &str) -> String {
+    check(text).expect_err("refused").to_string()
+}
+
+const HELPER: &str = "[[agents]]\nid = \"helper\"\nname = \"Helper\"\nmodel = \"demo\"\n";
+
+#[test]
+fn a_whole_file_is_read() {
+    let text = r#"
+[[agents]]
+id = "helper"
+name = "Helper"
+description = "Helps"
+model = "demo"
+system_prompt = "Be kind."
+seed_messages = [ { role = "assistant", content = "Hello!" } ]
+context_window = 8192
+on_busy = "interrupt"
+
+[[agents]]
+id = "writer"
+name = "Writer"
+model = "local::some/model:7b"
+temperature = 0.7
+max_tokens = 2048
+
+[providers.local]
+kind = "openai"
+base_url = "http://127.0.0.1:11434/v1"
+api_key_env = "LOCAL_API_KEY"
+first_token_timeout_secs = 5
+"#;
+
+    let checked = check_with(text, &[("LOCAL_API_KEY", "secret")]).unwrap();
+
+    assert_eq!(checked.agents[0].on_busy, OnBusy::Interrupt);
+    assert_eq!(checked.agents[0].seeds.len(), 1);
+    let expected = ModelName::Of { provider: "local".into(), model: "some/model:7b".into() };
+    assert_eq!(checked.agents[1].model, expected);
+    let local = &checked.providers["local"];
+    assert_eq!(local.base_url.as_deref(), Some("http://127.0.0.1:11434/v1/"));
+    assert_eq!(local.key.as_ref().unwrap().expose_secret(), "secret");
+    assert_eq!(local.first_token_timeout, Duration::from_secs(5));
+    assert_eq!(local.idle_timeout, Duration::from_secs(60));
+    assert!(checked.warnings.is_empty());
+    assert!(!format!("{local:?}").contains("secret"), "a key is never printed");
+}
+
+#[test]
+fn only_providers_in_use_are_kept_and_a_missing_key_is_a_warning() {
+    let checked = check(&HELPER.replace("demo", "anthropic::claude-sonnet-4-5")).unwrap();
+
+    assert_eq!(checked.providers.keys().collect::<Vec<_>>(), ["anthropic"]);
+    assert!(checked.warnings[0].contains("ANTHROPIC_API_KEY"), "{:?}", checked.warnings);
+}
+
+#[test]
+fn mistakes_are_refused_with_their_line_and_what_was_expected() {
+    for (text, expected) in [
+        ("", "agents.toml: there are no agents"),
+        (
+            &HELPER.replace("model", "modle"),
+            "agents.toml line 4: there is no key \"modle\"; did you mean \"model\"?",
+        ),
+        (&HELPER.replace("helper", "Helper"), "agents.toml line 2: id: expected 1 to 64 characters"),
+        (
+            &HELPER.replace("demo", "gpt-4"),
+            "agents.toml line 4: model: expected \"demo\" or \"PROVIDER::MODEL\"",
+        ),
+        (
+            &HELPER.replace("demo", "antropic::claude"),
+            "agents.toml line 4: model: there is no provider \"antropic\"; did you mean \"anthropic\"?",
+        ),
+        (&format!("{HELPER}{HELPER}"), "agents.toml line 6: id: there is another agent helper"),
+        (&format!("{HELPER}temperature = 3.0"), "agents.toml line 5: temperature: expected 0 to 2, found 3"),
+        (&format!("{HELPER}context_window = 5"), "agents.toml line 5: context_window: expected 256"),
+        (&format!("{HELPER}on_busy = \"wait\""), "agents.toml line 5: unknown variant `wait`"),
+        (&format!("{HELPER}tools = [\"clock\"]"), "agents.toml line 5: \"tools\" is not built yet"),
+        (&format!("{HELPER}[mcp.files]\nurl = \"x\""), "agents.toml line 5: \"mcp\" is not built yet"),
+        ("[[agents]]\nid = \"a\"\nname = \"A\"", "agents.toml line 1: missing field `model`"),
+        ("[[agents]]\nid = 5", "agents.toml line 2: invalid type: integer `5`, expected a string"),
+        ("[[agents", "agents.toml line 1: "),
+        (
+            &format!("{HELPER}[providers.x]\nkind = \"opnai\"\nbase_url = \"http://h/\""),
+            "agents.toml line 6: kind: expected one of openai",
+        ),
+        (
+            &format!("{HELPER}[providers.x]\nkind = \"openai\""),
+            "agents.toml line 5: base_url: provider \"x\" needs",
+        ),
+        (
+            &format!("{HELPER}[providers.x]\nkind = \"openai\"\nbase_url = \"ftp://h\""),
+            "agents.toml line 7: base_url: expected an http://",
+        ),
+        (
+            &format!("{HELPER}[providers.openai]\napi_key_env = \"sk-abc\""),
+            "agents.toml line 6: api_key_env: expected the name of an environment variable",
+        ),
+        (
+            &format!("{HELPER}[providers.openai]\nidle_timeout_secs = 0"),
+            "agents.toml line 6: idle_timeout_secs: expected 1 to 3600 seconds",
+        ),
+    ] {
+        let found = refusal(text);
+
+        assert!(found.starts_with(expected), "{text}\nexpected: {expected}\n   found: {found}");
+    }
+}
+
+#[test]
+fn the_environment_is_checked() {
+    let settings = |variables: &[(&str, &str)]| Settings::new(&Environment::of(variables)).map(|_| ());
+    for (key, value, expected) in [
+        ("DUOLOGUE_BIND", "localhost", "DUOLOGUE_BIND: expected an address and a port"),
+        ("DUOLOGUE_BIND", "0.0.0.0:8080", "DUOLOGUE_BIND: 0.0.0.0:8080 can be reached from other machines"),
+        (
+            "DUOLOGUE_STORE",
+            "sqlite:data/duologue.db",
+            "DUOLOGUE_STORE: the store \"sqlite:data/duologue.db\" is not built",
+        ),
+        (
+            "DUOLOGUE_STORE",
+            "redis://localhost",
+            "DUOLOGUE_STORE: the store \"redis://localhost\" is not built",
+        ),
+        ("DUOLOGUE_STORE", "disk", "DUOLOGUE_STORE: expected memory:"),
+        ("DUOLOGUE_DURABILITY", "full", "DUOLOGUE_DURABILITY: this is not built yet"),
+        ("DUOLOGUE_WORKERS", "0", "DUOLOGUE_WORKERS: expected a number from 1 to 256, found 0"),
+        (
+            "DUOLOGUE_HEARTBEAT_SECS",
+            "soon",
+            "DUOLOGUE_HEARTBEAT_SECS: expected a number from 1 to 3600, found \"soon\"",
+        ),
+        ("DUOLOGUE_MAX_MESSAGE_BYTES", "2048", "DUOLOGUE_MAX_MESSAGE_BYTES: expected at least"),
+        ("DUOLOGUE_AGENTS", "no/such/file.toml", "no/such/file.toml: there is no such file"),
+    ] {
+        let found = settings(&[(key, value)]).expect_err(key).to_string();
+
+        assert!(found.starts_with(expected), "expected: {expected}\n   found: {found}");
+    }
+}
+
+#[test]
+fn a_slip_in_a_key_is_pointed_out() {
+    let environment =
+        Environment::of(&[("DUOLOGUE_BNID", "x"), ("DUOLOGUE_QUITE_ELSE", "y"), ("OTHER", "z")]);
+
+    let unknown: Vec<_> = environment.unknown_keys().collect();
+
+    assert_eq!(unknown.len(), 2);
+    assert!(unknown[0].contains("did you mean DUOLOGUE_BIND?"), "{unknown:?}");
+    assert!(!unknown[1].contains("did you mean"), "{unknown:?}");
+}
+
+#[test]
+fn the_example_names_every_setting_with_its_default() {
+    let example = include_str!("../../.env.example");
+    let written: Vec<_> = example
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='))
+        .filter(|(key, _)| key.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        .collect();
+    for (key, default) in KEYS {
+        let found = written.iter().find(|(written, _)| written == key);
+        let (_, value) = found.unwrap_or_else(|| panic!("{key} is not in .env.example"));
+        let value = value.split('#').next().unwrap_or("").trim();
+        assert_eq!(value, *default, "{key}");
+    }
+    let known = |key: &str| KEYS.iter().any(|(known, _)| *known == key) || key.ends_with("_API_KEY");
+    for (key, _) in written {
+        assert!(known(key), "{key} of .env.example is not a setting");
+    }
+}

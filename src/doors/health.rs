@@ -1,0 +1,27 @@
+//! Whether the process lives, and whether it takes work.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::Doors;
+
+/// The process runs and answers.
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// New connections and commands are welcome.
+pub async fn ready(doors: web::Data<Doors>) -> HttpResponse {
+    if doors.draining.load(Ordering::Relaxed) {
+        return HttpResponse::ServiceUnavailable().json(json!({ "status": "draining" }));
+    }
+    // The core answers, so it runs.
+    let agents = doors.manager.count_live().await;
+    HttpResponse::Ok().json(json!({
+        "status": "ready",
+        "connections": doors.register.count(),
+        "agents_in_memory": agents,
+    }))
+}

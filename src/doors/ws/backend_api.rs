@@ -1,0 +1,195 @@
+//! Actor `BackendApi`: one `/ws/backend-api` socket. Takes commands and answers each exactly once.
+//!
+//! Owns: what the socket has in flight. Does not own: conversations; those are the agents'.
+//! Talks to: the manager, for what changes something; the store, for what only reads.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
+use actix_web::web;
+use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext};
+use bytestring::ByteString;
+use tokio::sync::Mutex;
+
+use super::{
+    connection::Connection,
+    outbox::MAX_REPLY_BYTES,
+    socket::{self, Door, Socket},
+};
+use crate::{
+    core::{
+        bus::{FollowList, Tell},
+        command::{Answer, Command},
+        error::{ErrorCode, Problem},
+        event::Ephemeral,
+        ids::Topic,
+        ports::{PageLimit, ReadFrom, SessionFilter, StoreError},
+    },
+    doors::{
+        Doors,
+        wire::{
+            commands::{self, History, HistoryFrom, List, Request},
+            frames,
+        },
+    },
+};
+
+/// A page of `history` takes this much at most.
+const HISTORY_BYTES: usize = 512 * 1024;
+
+pub struct BackendApi {
+    socket: Socket,
+    /// Large answers are made one at a time, and only while the client reads.
+    reading: Arc<Mutex<()>>,
+}
+
+impl BackendApi {
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, reading: Arc::default() }
+    }
+
+    /// Has the core carry a command out.
+    fn execute(&mut self, reply_to: Option<String>, command: Command, ctx: &mut WebsocketContext<Self>) {
+        let caller = self.socket.connection.caller.clone();
+        let idempotency = commands::idempotency(&caller, reply_to.as_deref(), &command);
+        let answer = self.socket.doors.manager.execute(caller, command, idempotency);
+        ctx.spawn(answer.into_actor(self).map(move |answer, door, ctx| {
+            // The core answers everything; it cannot once it has ended, and then the process does.
+            let answer = answer.unwrap_or(Answer { result: Err(Problem::internal()), duplicate: false });
+            door.socket.reply(frames::answered(reply_to.as_deref(), &answer));
+            socket::finish(door, ctx);
+        }));
+    }
+
+    /// Answers with what `read` finds, in its turn.
+    fn read(
+        &mut self,
+        reply_to: Option<String>,
+        read: impl Future<Output = Result<ByteString, Problem>> + 'static,
+        ctx: &mut WebsocketContext<Self>,
+    ) {
+        let (turn, connection) = (self.reading.clone(), self.socket.connection.clone());
+        let answer = async move {
+            let _turn = turn.lock_owned().await;
+            connection.outbox.until_replies_below(MAX_REPLY_BYTES).await;
+            read.await
+        };
+        ctx.spawn(answer.into_actor(self).map(move |answer, door, ctx| {
+            match answer {
+                Ok(frame) => door.socket.reply(frame),
+                Err(problem) => door.socket.refuse(reply_to.as_deref(), &problem),
+            }
+            socket::finish(door, ctx);
+        }));
+    }
+
+    fn get_agents(&mut self, reply_to: Option<String>, ctx: &mut WebsocketContext<Self>) {
+        let doors = &self.socket.doors;
+        let cards = doors.profiles.cards();
+        let caller = self.socket.connection.caller.clone();
+        doors.bus.notify(Tell { caller, event: Ephemeral::AgentList(cards.clone()) });
+        self.socket.reply(frames::agent_list(reply_to.as_deref(), &cards));
+        socket::finish(self, ctx);
+    }
+}
+
+async fn list(
+    doors: web::Data<Doors>,
+    connection: Arc<Connection>,
+    reply_to: Option<String>,
+    list: List,
+) -> Result<ByteString, Problem> {
+    let List { agent_id, query, cursor, limit } = list;
+    let caller = &connection.caller;
+    doors.bus.notify(FollowList { caller: caller.clone() });
+    let owner = caller.principal.clone();
+    // One more than asked for tells whether there is another page.
+    let filter = SessionFilter { owner, agent_id, query, after: cursor, limit: limit + 1 };
+    let mut records = doors.store.sessions(filter).await.map_err(unreadable)?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let next_cursor =
+        records.last().filter(|_| more).map(|last| commands::cursor(last.updated_at, &last.session_id));
+    Ok(frames::session_list(reply_to.as_deref(), &records, next_cursor))
+}
+
+async fn history(
+    doors: web::Data<Doors>,
+    connection: Arc<Connection>,
+    reply_to: Option<String>,
+    history: History,
+) -> Result<ByteString, Problem> {
+    let History { session_id, from, limit } = history;
+    let not_found = || Problem::session_not_found(session_id.as_str());
+    let state = doors.store.session(&session_id).await.map_err(unreadable)?;
+    if state.is_none_or(|state| state.record.owner != connection.caller.principal) {
+        return Err(not_found());
+    }
+    let from = match from {
+        HistoryFrom::After(seq) => ReadFrom::After(seq),
+        HistoryFrom::Before(seq) => ReadFrom::Before(seq),
+    };
+    let limit = PageLimit { events: limit, bytes: HISTORY_BYTES };
+    let page = doors.store.read(&Topic::Session(session_id.clone()), from, limit).await;
+    let page = page.map_err(unreadable)?.ok_or_else(not_found)?;
+    Ok(frames::history(reply_to.as_deref(), &page))
+}
+
+pub(super) fn unreadable(error: StoreError) -> Problem {
+    log::error!("{error}");
+    Problem::unavailable("the server's store cannot be read now; try again later")
+}
+
+impl Actor for BackendApi {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        socket::started(self, ctx);
+        socket::ready(self, ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        socket::stopped(&self.socket);
+    }
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for BackendApi {
+    fn handle(&mut self, frame: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        socket::received(self, frame, ctx);
+    }
+}
+
+impl Door for BackendApi {
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    fn request(&mut self, reply_to: Option<String>, request: Request, ctx: &mut Self::Context) {
+        if let Some(problem) = self.socket.doors.refusal() {
+            self.socket.refuse(reply_to.as_deref(), &problem);
+            return socket::finish(self, ctx);
+        }
+        let (doors, connection) = (self.socket.doors.clone(), self.socket.connection.clone());
+        match request {
+            Request::Command(command) => self.execute(reply_to, command, ctx),
+            Request::List(page) => {
+                self.read(reply_to.clone(), list(doors, connection, reply_to, page), ctx);
+            }
+            Request::History(page) => {
+                self.read(reply_to.clone(), history(doors, connection, reply_to, page), ctx);
+            }
+            Request::GetAgents => self.get_agents(reply_to, ctx),
+            Request::GetModels => {
+                self.socket.reply(frames::model_list(reply_to.as_deref(), &doors.models));
+                socket::finish(self, ctx);
+            }
+            Request::Subscribe(_) | Request::Unsubscribe(_) => {
+                let message = "subscriptions are made on /ws/frontend-api";
+                self.socket.refuse(reply_to.as_deref(), &Problem::new(ErrorCode::Forbidden, message));
+                socket::finish(self, ctx);
+            }
+            // Answered by every socket alike.
+            Request::Ping | Request::Heartbeat => socket::finish(self, ctx),
+        }
+    }
+}
