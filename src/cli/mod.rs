@@ -1,5 +1,7 @@
 //! The command line: one file a command.
 
+pub mod bench;
+mod client;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ pub struct Args {
 enum Command {
     /// Runs the server (also what happens without a command).
     Serve,
+    Bench(bench::Bench),
 }
 
 /// How a command failed: it could not start, or it ran and something failed.
@@ -47,5 +50,6 @@ impl Failure {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
+        Command::Bench(bench) => bench::run(bench),
     }
 }

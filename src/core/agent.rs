@@ -443,11 +443,11 @@ impl Agent {
         let Some(profile) = self.profile.clone() else {
             return Err(Problem::agent_gone(&self.session_id.agent_id()));
         };
-        let prompt = self.conversation.prompt(profile.card.context_window, profile.answer_tokens())?;
+        let (prompt, size) =
+            self.conversation.prompt(profile.card.context_window, profile.answer_tokens())?;
         let request = ModelRequest {
             model: profile.model.clone(),
-            system: prompt.system,
-            messages: prompt.messages,
+            prompt,
             temperature: profile.temperature,
             max_tokens: profile.max_tokens,
             tools: profile.tools.iter().map(|tool| tool.spec()).collect(),
@@ -471,7 +471,7 @@ impl Agent {
             .map(move |(events, permit), agent, ctx| agent.model_said(run_id, events, permit, ctx))
             .finish();
         self.work = Some(ctx.spawn(answer));
-        Ok(prompt.size)
+        Ok(size)
     }
 
     /// Takes what a model sent; `None` is the end of its stream.

@@ -10,14 +10,15 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
-    WrapFuture, prelude::Request,
+    Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult,
+    ResponseFuture, WrapFuture, prelude::Request,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -29,12 +30,14 @@ use super::{
     event::{AgentResponse, AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
     ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, SessionId, Topic},
     log::{Rest, Window},
-    ports::{Append, AppendError, Appended, Store, StoreError, Subscriber},
+    ports::{Append, AppendError, Appended, Overflow, Store, StoreError, Subscriber},
     session::{SessionRecord, changes_record},
 };
 
 /// Changes of the session list are gathered for this long; a session that changes twice is told once.
 const LIST_INTERVAL: Duration = Duration::from_millis(100);
+/// A subscriber is woken this soon after it was offered something, even if more is coming.
+const MAX_WAKE_DELAY: Duration = Duration::from_millis(1);
 
 // ---- messages ----
 
@@ -262,8 +265,21 @@ pub struct EventBus {
     store: Arc<dyn Store>,
     topics: HashMap<Topic, TopicState>,
     connections: Connections,
+    unwoken: Unwoken,
     /// Sessions whose record in the list has changed since it was last told.
     changed_sessions: HashSet<SessionId>,
+}
+
+/// Subscribers that have been offered events and not been woken.
+///
+/// Waking another thread costs more than an event does, and what happens to a session comes in quick
+/// succession: so the bus first looks whether more is coming.
+#[derive(Default)]
+struct Unwoken {
+    subscribers: HashMap<ConnectionId, Arc<dyn Subscriber>>,
+    since: Option<Instant>,
+    /// Something was offered since the bus last looked.
+    more: bool,
 }
 
 /// A topic in memory: while an agent holds it, somebody watches it, or something waits in it.
@@ -311,6 +327,7 @@ impl EventBus {
             store,
             topics: HashMap::new(),
             connections: Connections::default(),
+            unwoken: Unwoken::default(),
             changed_sessions: HashSet::new(),
         }
     }
@@ -534,8 +551,9 @@ impl EventBus {
         let Some(state) = self.topics.get_mut(topic) else { return };
         let mut full = Vec::new();
         for (connection, subscriber) in &state.subscribers {
-            if subscriber.offer(events).is_err() {
-                full.push(*connection);
+            match subscriber.offer(events) {
+                Ok(()) => self.unwoken.add(*connection, subscriber),
+                Err(Overflow) => full.push(*connection),
             }
         }
         for connection in full {
@@ -625,10 +643,52 @@ impl EventBus {
 
     fn offer_each(&mut self, to: Vec<(ConnectionId, Arc<dyn Subscriber>)>, event: &Arc<Event>) {
         for (connection, subscriber) in to {
-            if subscriber.offer(std::slice::from_ref(event)).is_err() {
-                self.let_go(connection);
+            match subscriber.offer(std::slice::from_ref(event)) {
+                Ok(()) => self.unwoken.add(connection, &subscriber),
+                Err(Overflow) => self.let_go(connection),
             }
         }
+    }
+}
+
+impl Unwoken {
+    fn add(&mut self, connection: ConnectionId, subscriber: &Arc<dyn Subscriber>) {
+        self.more = true;
+        self.subscribers.entry(connection).or_insert_with(|| subscriber.clone());
+    }
+
+    /// Wakes all of them, unless more is coming; whether to look again.
+    fn wake_unless_more(&mut self) -> bool {
+        if self.subscribers.is_empty() {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if std::mem::take(&mut self.more) && since.elapsed() < MAX_WAKE_DELAY {
+            return true;
+        }
+        self.since = None;
+        self.subscribers.drain().for_each(|(_, subscriber)| subscriber.wake());
+        false
+    }
+}
+
+/// Wakes subscribers once nothing more is coming for them.
+struct Waking;
+
+impl ActorFuture<EventBus> for Waking {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        bus: &mut EventBus,
+        _ctx: &mut Context<EventBus>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        if bus.unwoken.wake_unless_more() {
+            // Once everything else that can run has had its turn.
+            task.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 
@@ -702,6 +762,10 @@ pub(super) fn poll_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
 
 impl Actor for EventBus {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Waking);
+    }
 }
 
 impl Drop for EventBus {

@@ -22,42 +22,55 @@ use super::{
 pub struct Conversation {
     /// System and seed messages: never left out of a prompt.
     preamble: Vec<Arc<Event>>,
-    preamble_tokens: u64,
-    turns: Vec<Turn>,
+    preamble_size: Size,
+    /// Shared with the prompt that is in use, if one is.
+    turns: Arc<Vec<Arc<Turn>>>,
+    /// What the turns before each turn take, and what all of them take.
+    sizes_before: Vec<Size>,
+    size: Size,
     /// Messages of runs that have not begun: each enters the conversation at its `run_started`.
     waiting: HashMap<RunId, Arc<Event>>,
     open_run: Option<RunId>,
     known_runs: HashSet<RunId>,
 }
 
+/// What a part of the conversation takes in a prompt.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Estimate.
+    tokens: u64,
+    messages: u64,
+}
+
 /// One run's part: a user's message and what came of it. Left out of a prompt whole or not at all.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Turn {
     user: Arc<Event>,
     steps: Vec<Step>,
-    tokens: u64,
 }
 
 /// One answer of the model, with the calls that it asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     message_id: MessageId,
     response: Option<Arc<Event>>,
     calls: Vec<Call>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Call {
     started: Arc<Event>,
     ended: Option<Arc<Event>>,
 }
 
-/// A prompt that fits, and what had to be left out for it.
-#[derive(Debug)]
+/// What a model is told. Shares the conversation's texts; written out only where a provider wants it.
+#[derive(Debug, Clone)]
 pub struct Prompt {
-    pub system: String,
-    pub messages: Vec<PromptMessage>,
-    pub size: PromptSize,
+    system: String,
+    seeds: Vec<PromptMessage>,
+    turns: Arc<Vec<Arc<Turn>>>,
+    /// Turns that are left out.
+    omitted: usize,
 }
 
 /// Size of a prompt, for the context meter.
@@ -83,7 +96,7 @@ impl Conversation {
         let Some(body) = event.as_durable() else { return };
         match body {
             Durable::SystemMessage { content } | Durable::SeedMessage { content, .. } => {
-                self.preamble_tokens += message_tokens(content);
+                self.preamble_size.tokens += message_tokens(content);
                 self.preamble.push(event.clone());
             }
             Durable::UserMessage { .. } => {
@@ -95,8 +108,9 @@ impl Conversation {
             Durable::RunStarted { .. } => {
                 self.open_run = event.run_id;
                 if let Some(user) = event.run_id.and_then(|run_id| self.waiting.remove(&run_id)) {
-                    let tokens = event_tokens(&user);
-                    self.turns.push(Turn { user, steps: Vec::new(), tokens });
+                    self.sizes_before.push(self.size);
+                    self.size.add(&user);
+                    Arc::make_mut(&mut self.turns).push(Arc::new(Turn { user, steps: Vec::new() }));
                 }
             }
             Durable::RunFinished { .. } => {
@@ -172,41 +186,35 @@ impl Conversation {
             .collect()
     }
 
-    /// The prompt of the newest run: system and seed messages, and as many of the newest turns as fit
-    /// beside an answer of `answer_tokens`.
+    /// The prompt of the newest run, and its size: system and seed messages, and as many of the newest turns
+    /// as fit beside an answer of `answer_tokens`.
     ///
     /// # Errors
     /// `context_overflow` where the newest turn alone does not fit.
-    pub fn prompt(&self, context_window: u64, answer_tokens: u64) -> Result<Prompt, Problem> {
-        let budget = context_window.saturating_sub(answer_tokens);
-        let mut tokens = self.preamble_tokens;
-        let mut first = self.turns.len();
-        for (index, turn) in self.turns.iter().enumerate().rev() {
-            if tokens + turn.tokens > budget {
-                break;
-            }
-            tokens += turn.tokens;
-            first = index;
-        }
-        if first == self.turns.len() && !self.turns.is_empty() {
-            let needed = self.preamble_tokens + self.turns.last().map_or(0, |turn| turn.tokens);
+    pub fn prompt(&self, context_window: u64, answer_tokens: u64) -> Result<(Prompt, PromptSize), Problem> {
+        let budget = context_window.saturating_sub(answer_tokens).saturating_sub(self.preamble_size.tokens);
+        // Turns from the first that fits with all after it.
+        let omitted = self.sizes_before.partition_point(|before| self.size.tokens - before.tokens > budget);
+        if omitted == self.turns.len() && omitted > 0 {
+            let newest = self.sizes_before.last().map_or(0, |before| self.size.tokens - before.tokens);
+            let needed = self.preamble_size.tokens + newest;
             return Err(context_overflow(needed, context_window, answer_tokens));
         }
-        let (omitted, kept) = self.turns.split_at(first);
-        Ok(Prompt {
-            system: self.system(),
-            messages: self.messages(kept),
-            size: PromptSize {
-                tokens,
-                omitted_messages: omitted.iter().map(Turn::message_count).sum(),
-                context_window,
-            },
-        })
+        let before = self.sizes_before.get(omitted).copied().unwrap_or(self.size);
+        let size = PromptSize {
+            tokens: self.preamble_size.tokens + self.size.tokens - before.tokens,
+            omitted_messages: before.messages,
+            context_window,
+        };
+        let prompt =
+            Prompt { system: self.system(), seeds: self.seeds(), turns: self.turns.clone(), omitted };
+        Ok((prompt, size))
     }
 
     fn step(&mut self, message_id: MessageId, event: &Event) -> Option<&mut Step> {
-        let turn = self.turns.last_mut()?;
-        turn.tokens += event_tokens(event);
+        // Copied only if a prompt that is still in use has it.
+        let turn = Arc::make_mut(Arc::make_mut(&mut self.turns).last_mut()?);
+        self.size.add(event);
         if turn.steps.last().is_none_or(|step| step.message_id != message_id) {
             turn.steps.push(Step { message_id, response: None, calls: Vec::new() });
         }
@@ -221,34 +229,77 @@ impl Conversation {
         texts.collect::<Vec<_>>().join("\n\n")
     }
 
-    fn messages(&self, turns: &[Turn]) -> Vec<PromptMessage> {
+    fn seeds(&self) -> Vec<PromptMessage> {
+        let seeds = self.preamble.iter().filter_map(|event| match event.as_durable() {
+            Some(Durable::SeedMessage { role: Role::User, content }) => {
+                Some(PromptMessage::User(vec![content.clone()]))
+            }
+            Some(Durable::SeedMessage { role: Role::Assistant, content }) => Some(PromptMessage::Assistant {
+                text: content.clone(),
+                calls: Vec::new(),
+                provider_state: None,
+            }),
+            _ => None,
+        });
+        seeds.collect()
+    }
+}
+
+impl Size {
+    fn add(&mut self, event: &Event) {
+        self.tokens += event_tokens(event);
+        // Results are parts of their calls.
+        let is_message = !matches!(event.as_durable(), Some(Durable::ToolCallEnded { .. }));
+        self.messages += u64::from(is_message);
+    }
+}
+
+impl Prompt {
+    /// A prompt of these messages.
+    pub fn new(system: impl Into<String>, messages: impl IntoIterator<Item = PromptMessage>) -> Self {
+        let seeds = messages.into_iter().collect();
+        Self { system: system.into(), seeds, turns: Arc::default(), omitted: 0 }
+    }
+
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    /// The messages, as every provider accepts them: a user first, speakers in turn, nobody silent.
+    pub fn messages(&self) -> Vec<PromptMessage> {
         let mut messages = Vec::new();
-        for event in &self.preamble {
-            if let Some(Durable::SeedMessage { role, content }) = event.as_durable() {
-                push_text(&mut messages, *role, content);
+        for seed in &self.seeds {
+            match seed {
+                PromptMessage::User(texts) => texts.iter().for_each(|text| push_user(&mut messages, text)),
+                PromptMessage::Assistant { text, calls, provider_state } if calls.is_empty() => {
+                    push_assistant(&mut messages, text, provider_state.clone());
+                }
+                other => messages.push(other.clone()),
             }
         }
-        for turn in turns {
-            if let Some(Durable::UserMessage { content, .. }) = turn.user.as_durable() {
-                push_text(&mut messages, Role::User, content);
-            }
-            for step in &turn.steps {
-                step.push_to(&mut messages);
-            }
-        }
+        self.turns[self.omitted..].iter().for_each(|turn| turn.push_to(&mut messages));
         if matches!(messages.first(), Some(PromptMessage::Assistant { .. })) {
             // Several providers insist that a user speaks first.
             messages.insert(0, PromptMessage::User(vec!["(The conversation begins.)".to_owned()]));
         }
         messages
     }
+
+    /// The last message alone.
+    pub fn last_message(&self) -> Option<PromptMessage> {
+        let Some(turn) = self.turns.last() else { return self.seeds.last().cloned() };
+        let mut messages = Vec::new();
+        turn.push_to(&mut messages);
+        messages.pop()
+    }
 }
 
 impl Turn {
-    fn message_count(&self) -> u64 {
-        let of_steps: usize =
-            self.steps.iter().map(|step| usize::from(step.response.is_some()) + step.calls.len()).sum();
-        1 + of_steps as u64
+    fn push_to(&self, messages: &mut Vec<PromptMessage>) {
+        if let Some(Durable::UserMessage { content, .. }) = self.user.as_durable() {
+            push_user(messages, content);
+        }
+        self.steps.iter().for_each(|step| step.push_to(messages));
     }
 }
 
@@ -303,14 +354,11 @@ impl Call {
     }
 }
 
-/// Adds a text; one by the same speaker as the last joins it, since providers want speakers to alternate.
-fn push_text(messages: &mut Vec<PromptMessage>, role: Role, text: &str) {
-    match role {
-        Role::Assistant => push_assistant(messages, text, None),
-        Role::User => match messages.last_mut() {
-            Some(PromptMessage::User(texts)) => texts.push(text.to_owned()),
-            _ => messages.push(PromptMessage::User(vec![text.to_owned()])),
-        },
+/// Adds what a user said; said in a row, it is one message, since providers want speakers to alternate.
+fn push_user(messages: &mut Vec<PromptMessage>, text: &str) {
+    match messages.last_mut() {
+        Some(PromptMessage::User(texts)) => texts.push(text.to_owned()),
+        _ => messages.push(PromptMessage::User(vec![text.to_owned()])),
     }
 }
 
@@ -479,8 +527,8 @@ mod tests {
             self.finish(run_id, Outcome::Completed, None);
         }
 
-        fn prompt(&self) -> Prompt {
-            self.conversation.prompt(1_000_000, 0).unwrap()
+        fn messages(&self) -> Vec<PromptMessage> {
+            self.conversation.prompt(1_000_000, 0).unwrap().0.messages()
         }
     }
 
@@ -503,7 +551,7 @@ mod tests {
         log.finish(first, Outcome::Completed, None);
         log.start(second);
 
-        let messages = log.prompt().messages;
+        let messages = log.messages();
 
         assert_eq!(messages, [user("one"), assistant("answer to one"), user("two")]);
     }
@@ -516,7 +564,7 @@ mod tests {
         log.finish(cleared, Outcome::Cancelled, Some(EndReason::Cleared));
         log.turn("hello", "hi");
 
-        assert_eq!(log.prompt().messages, [user("hello"), assistant("hi")]);
+        assert_eq!(log.messages(), [user("hello"), assistant("hi")]);
         assert!(log.conversation.knows_run(&cleared));
     }
 
@@ -530,7 +578,7 @@ mod tests {
         log.finish(failed, Outcome::Failed, Some(EndReason::Failed));
         log.turn("two", "answer");
 
-        let messages = log.prompt().messages;
+        let messages = log.messages();
 
         let expected = [
             user("(The conversation begins.)"),
@@ -554,7 +602,7 @@ mod tests {
         assert_eq!(log.conversation.open_calls().len(), 1);
         log.result(run_id, step, "a", "1");
 
-        let messages = log.prompt().messages;
+        let messages = log.messages();
 
         let PromptMessage::Assistant { calls, .. } = &messages[1] else { panic!("{messages:?}") };
         let PromptMessage::ToolResults(results) = &messages[2] else { panic!("{messages:?}") };
@@ -570,14 +618,14 @@ mod tests {
         for _ in 0..10 {
             log.turn(&"q".repeat(400), &"a".repeat(400));
         }
-        let all = log.prompt().size;
+        let (_, all) = log.conversation.prompt(1_000_000, 0).unwrap();
 
-        let prompt = log.conversation.prompt(all.tokens - 1, 0).unwrap();
+        let (prompt, size) = log.conversation.prompt(all.tokens - 1, 0).unwrap();
 
-        assert_eq!(prompt.size.omitted_messages, 2);
-        assert_eq!(prompt.messages.len(), 18);
-        assert_eq!(prompt.system.len(), 40, "the system message always stays");
-        assert!(prompt.size.tokens < all.tokens);
+        assert_eq!(size.omitted_messages, 2);
+        assert_eq!(prompt.messages().len(), 18);
+        assert_eq!(prompt.system().len(), 40, "the system message always stays");
+        assert!(size.tokens < all.tokens);
     }
 
     #[test]

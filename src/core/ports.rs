@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     command::{CommandKey, Done, Remember},
+    conversation::Prompt,
     error::{ErrorCode, Problem},
     event::{Event, FinishReason, ProviderState, Timestamp, Usage},
     ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
@@ -31,9 +32,7 @@ pub trait ModelProvider: Send + Sync + 'static {
 pub struct ModelRequest {
     /// The model's name as the provider knows it.
     pub model: String,
-    pub system: String,
-    /// Begins with a user's message and alternates, as every provider accepts.
-    pub messages: Vec<PromptMessage>,
+    pub prompt: Prompt,
     pub temperature: Option<f64>,
     /// Upper bound of the answer, in tokens.
     pub max_tokens: Option<u32>,
@@ -298,10 +297,14 @@ pub struct SessionFilter {
 
 /// Whoever receives events: an open socket, seen from the core.
 pub trait Subscriber: Send + Sync + 'static {
-    /// Hands over events, in order. Never waits.
+    /// Hands over events, in order. Never waits; the subscriber looks at them once it is woken.
     fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow>;
 
-    /// Hands over what a subscription begins with. Bounded by the bus, so never refused.
+    /// There is something to look at.
+    fn wake(&self);
+
+    /// Hands over what a subscription begins with. Bounded by the bus, so never refused. Wakes by itself, as
+    /// do the following.
     fn hand_over(&self, events: &[Arc<Event>]);
 
     /// Announces a subscription that was made on the subscriber's behalf, before its first event.

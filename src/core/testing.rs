@@ -89,6 +89,8 @@ impl Subscriber for Probe {
         Ok(())
     }
 
+    fn wake(&self) {}
+
     fn hand_over(&self, events: &[Arc<Event>]) {
         events.iter().for_each(|event| self.push(Given::Event(event.clone())));
     }

@@ -42,8 +42,8 @@ type Answer = BoxStream<'static, Result<ModelEvent, ModelError>>;
 
 impl ModelProvider for ScriptedModel {
     fn stream(&self, request: ModelRequest) -> Answer {
-        match request.messages.last() {
-            Some(PromptMessage::ToolResults(results)) => answer_results(results),
+        match request.prompt.last_message() {
+            Some(PromptMessage::ToolResults(results)) => answer_results(&results),
             Some(PromptMessage::User(texts)) => answer(texts.last().map_or("", String::as_str)),
             Some(PromptMessage::Assistant { .. }) | None => say(words(HELP), WORD_PACE),
         }
@@ -295,6 +295,7 @@ Excepteur sint occaecat cupidatat non proident, sunt in culpa qui officia deseru
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::conversation::Prompt;
 
     async fn ask(message: &str) -> Vec<Result<ModelEvent, ModelError>> {
         let messages = vec![PromptMessage::User(vec!["before".to_owned(), message.to_owned()])];
@@ -304,8 +305,7 @@ mod tests {
     async fn ask_with(messages: Vec<PromptMessage>) -> Vec<Result<ModelEvent, ModelError>> {
         let request = ModelRequest {
             model: "demo".to_owned(),
-            system: String::new(),
-            messages,
+            prompt: Prompt::new("", messages),
             temperature: None,
             max_tokens: None,
             tools: Vec::new(),

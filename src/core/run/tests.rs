@@ -507,11 +507,11 @@ proptest! {
     ) {
         let log = play(steps);
         check_log(&log);
-        check_accepted(&log.conversation.prompt(1_000_000, 0).unwrap().messages);
+        check_accepted(&log.conversation.prompt(1_000_000, 0).unwrap().0.messages());
         // Also wherever the oldest turns have to be left out.
         for window in [60, 120, 400] {
-            if let Ok(prompt) = log.conversation.prompt(window, 10) {
-                check_accepted(&prompt.messages);
+            if let Ok((prompt, _)) = log.conversation.prompt(window, 10) {
+                check_accepted(&prompt.messages());
             }
         }
     }

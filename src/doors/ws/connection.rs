@@ -113,6 +113,10 @@ impl Subscriber for Connection {
         self.outbox.offer(events, self.now())
     }
 
+    fn wake(&self) {
+        self.outbox.wake();
+    }
+
     fn hand_over(&self, events: &[Arc<Event>]) {
         self.hand_over_items(events.iter().cloned().map(Item::Event));
     }

@@ -90,7 +90,7 @@ impl Outbox {
     // ---- filling ----
 
     /// Takes in live events. Without room the connection is closed as a slow one, and takes nothing more;
-    /// an empty outbox has room for any one event.
+    /// an empty outbox has room for any one event. Wakes nobody: the bus does, once for all that it has.
     pub fn offer(&self, events: &[Arc<Event>], now: Tick) -> Result<(), Overflow> {
         let mut state = self.lock();
         for event in events {
@@ -106,8 +106,6 @@ impl Outbox {
             }
             state.push(Item::Event(event.clone()), Kind::Live, bytes, now);
         }
-        drop(state);
-        self.waker.wake();
         Ok(())
     }
 
@@ -165,6 +163,16 @@ impl Outbox {
             self.drained.notify_waiters();
         }
         items
+    }
+
+    /// Has the socket's task look again.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Registers the socket's task for what comes later.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
     }
 
     /// Waits until nothing waits.

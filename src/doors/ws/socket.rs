@@ -149,10 +149,20 @@ pub fn start<A: Door>(
     ws::WsResponseBuilder::new(door, request, payload).frame_size(max_frame).start()
 }
 
-/// The socket's actor has started: from here on it writes.
+/// The socket's actor has started.
 pub fn started<A: Door>(door: &mut A, ctx: &mut A::Context) {
     ctx.spawn(Writer);
     let socket = door.socket();
+    let settings = &socket.doors.settings;
+    let Connection { id, caller, .. } = &*socket.connection;
+    let established = frames::connection_established(
+        *id,
+        caller.client_id.as_ref(),
+        settings.heartbeat_secs,
+        settings.limits(),
+    );
+    // Before anything that the bus may have for it; written once the socket is ready.
+    socket.connection.hand_over_items([Item::Text(established)]);
     socket.doors.register.insert(&socket.connection);
     log::debug!("connection={} opened: {:?}", socket.connection.id, socket.connection.path);
 }
@@ -160,16 +170,8 @@ pub fn started<A: Door>(door: &mut A, ctx: &mut A::Context) {
 /// The socket may be used: the client learns of it, and what it has sent meanwhile is taken up.
 pub fn ready<A: Door>(door: &mut A, ctx: &mut A::Context) {
     let socket = door.socket();
-    let settings = &socket.doors.settings;
-    let Connection { id, caller, .. } = &*socket.connection;
-    let frame = frames::connection_established(
-        *id,
-        caller.client_id.as_ref(),
-        settings.heartbeat_secs,
-        settings.limits(),
-    );
-    socket.connection.hand_over_items([Item::Text(frame)]);
     socket.ready = true;
+    socket.connection.outbox.wake();
     take_up_held(door, ctx);
 }
 
@@ -280,7 +282,12 @@ impl<A: Door> ActorFuture<A> for Writer {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, door: &mut A, ctx: &mut A::Context, task: &mut Context<'_>) -> Poll<()> {
-        let connection = door.socket().connection.clone();
+        let socket = door.socket();
+        let connection = socket.connection.clone();
+        if !socket.ready {
+            connection.outbox.register(task.waker());
+            return Poll::Pending;
+        }
         let items = connection.outbox.drain(WRITE_BYTES, task.waker());
         if items.is_empty() {
             return Poll::Pending;
