@@ -7,14 +7,11 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, ActorStreamExt, AsyncContext, Context, Handler, Message,
+    Actor, ActorContext, ActorFutureExt, ActorStreamExt, Addr, AsyncContext, Context, Handler, Message,
     MessageResult, Recipient, SpawnHandle, WrapFuture, WrapStream, fut,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     bus::{Bus, Committed, Failed, GetOpenMessage, Hold, Origin, Release},
@@ -23,6 +20,7 @@ use super::{
     error::{ErrorCode, Problem},
     event::{AgentStatus, CloseReason, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger},
     ids::{MessageId, RunId, SessionId, Topic},
+    pace::{Pace, Permits},
     ports::{AppendError, ModelError, ModelEvent, ModelRequest, ToolCall},
     profile::AgentProfile,
     run::{Effect, Input, Run, crashed, never_began},
@@ -31,8 +29,6 @@ use super::{
 
 /// Orders that wait for this agent: as many as a few busy sockets may have in flight.
 const MAILBOX: usize = 256;
-/// What an agent may have shown that is not out yet, in bytes; then it stops reading its model.
-const CREDIT_BYTES: usize = 64 * 1024;
 /// Pieces of an answer that are passed on together when a model is ahead of us.
 const MODEL_EVENTS_AT_ONCE: usize = 32;
 /// Messages that wait, at most.
@@ -109,7 +105,7 @@ pub struct Agent {
     finishing_up: bool,
     /// Batches on their way to the log.
     appending: usize,
-    credit: Arc<Semaphore>,
+    pace: Pace,
 }
 
 /// What a session's log says an agent begins with.
@@ -167,8 +163,15 @@ impl Agent {
             closed: false,
             finishing_up: false,
             appending: 0,
-            credit: Arc::new(Semaphore::new(CREDIT_BYTES)),
+            pace: Pace::default(),
         }
+    }
+
+    /// Starts the actor on this thread.
+    pub fn start(self) -> Addr<Self> {
+        // Set later, the bound would not hold for what comes before the actor first runs.
+        let (_, receiver) = actix::dev::channel::channel(MAILBOX);
+        Context::with_receiver(receiver).run(self)
     }
 
     fn is_idle(&self) -> bool {
@@ -219,7 +222,7 @@ impl Agent {
             self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
                 Ok(committed) => {
                     reply.done(Done::Accepted { run_id, seq: committed.first_seq });
-                    agent.feed([Input::Committed], None, ctx);
+                    agent.feed([Input::Committed], Permits::default(), ctx);
                 }
                 Err(failed) => {
                     // It never was: nothing of it is in the log, and nobody was told of it.
@@ -237,7 +240,7 @@ impl Agent {
                     reply.done(Done::Accepted { run_id, seq: committed.first_seq });
                     agent.queued(run_id, ctx);
                     if first {
-                        agent.feed([Input::Stop(EndReason::Replaced)], None, ctx);
+                        agent.feed([Input::Stop(EndReason::Replaced)], Permits::default(), ctx);
                     }
                 }
                 Err(failed) => {
@@ -300,7 +303,7 @@ impl Agent {
             self.clear(run_ids, ctx);
         }
         self.stops.push(reply);
-        self.feed([Input::Stop(EndReason::Stopped)], None, ctx);
+        self.feed([Input::Stop(EndReason::Stopped)], Permits::default(), ctx);
     }
 
     /// Stops a run that is not the current one: a message that waits is taken from the queue.
@@ -350,7 +353,7 @@ impl Agent {
     fn close(&mut self, closing: Closing, ctx: &mut Context<Self>) {
         self.closing = Some(closing);
         self.closed = true;
-        self.feed([Input::Stop(EndReason::Closed)], None, ctx);
+        self.feed([Input::Stop(EndReason::Closed)], Permits::default(), ctx);
         self.move_on(ctx);
     }
 
@@ -369,11 +372,11 @@ impl Agent {
 
     // ---- the run ----
 
-    /// Gives inputs to the run and does what it decides; `credit` goes with what is shown of it.
+    /// Gives inputs to the run and does what it decides; `permits` go with what is shown of it.
     fn feed(
         &mut self,
         inputs: impl IntoIterator<Item = Input>,
-        mut credit: Option<OwnedSemaphorePermit>,
+        mut permits: Permits,
         ctx: &mut Context<Self>,
     ) {
         let mut inputs: VecDeque<_> = inputs.into_iter().collect();
@@ -386,7 +389,7 @@ impl Agent {
                     shown.push(event);
                     continue;
                 }
-                self.show(run_id, &mut shown, &mut credit);
+                self.show(run_id, &mut shown, &mut permits);
                 match effect {
                     Effect::Show(_) => {}
                     Effect::CallModel => match self.call_model(run_id, ctx) {
@@ -397,20 +400,20 @@ impl Agent {
                     Effect::DropModel | Effect::DropTools => self.drop_work(ctx),
                     Effect::Append(entries) => {
                         self.commit(entries, Vec::new(), ctx, |agent, ctx| {
-                            agent.feed([Input::Committed], None, ctx);
+                            agent.feed([Input::Committed], Permits::default(), ctx);
                         });
                     }
                     Effect::End(entries, outcome) => self.end_run(entries, outcome, ctx),
                     Effect::Finished(outcome) => self.finished(run_id, outcome, ctx),
                 }
             }
-            self.show(run_id, &mut shown, &mut credit);
+            self.show(run_id, &mut shown, &mut permits);
         }
     }
 
-    fn show(&self, run_id: RunId, shown: &mut Vec<Ephemeral>, credit: &mut Option<OwnedSemaphorePermit>) {
+    fn show(&self, run_id: RunId, shown: &mut Vec<Ephemeral>, permits: &mut Permits) {
         if !shown.is_empty() {
-            self.bus.show(&self.topic, Some(run_id), std::mem::take(shown), credit.take());
+            self.bus.show(&self.topic, Some(run_id), std::mem::take(shown), std::mem::take(permits));
         }
     }
 
@@ -421,7 +424,7 @@ impl Agent {
         let commands = stops.iter().filter_map(|reply| reply.remember(done.clone())).collect();
         self.commit(entries, commands, ctx, move |agent, ctx| {
             stops.into_iter().for_each(|reply| reply.done(done.clone()));
-            agent.feed([Input::Committed], None, ctx);
+            agent.feed([Input::Committed], Permits::default(), ctx);
         });
     }
 
@@ -430,7 +433,7 @@ impl Agent {
         self.run = None;
         self.drop_work(ctx);
         let idle = vec![Ephemeral::AgentStatus(AgentStatus::Idle)];
-        self.bus.show(&self.topic, Some(run_id), idle, None);
+        self.bus.show(&self.topic, Some(run_id), idle, Permits::default());
         // These came when the end was already on its way to the log.
         for reply in std::mem::take(&mut self.stops) {
             let done = Done::Stopped { outcome };
@@ -452,7 +455,7 @@ impl Agent {
             max_tokens: profile.max_tokens,
             tools: profile.tools.iter().map(|tool| tool.spec()).collect(),
         };
-        let credit = self.credit.clone();
+        let pace = self.pace.clone();
         let answer = profile
             .provider
             .stream(request)
@@ -460,15 +463,14 @@ impl Agent {
             .chain(futures_util::stream::iter([None]))
             .ready_chunks(MODEL_EVENTS_AT_ONCE)
             .then(move |events| {
-                // Waits while what was said before is not out: then the provider is not read.
-                let permits = weight(&events).min(CREDIT_BYTES) as u32;
-                let permit = credit.clone().acquire_many_owned(permits);
-                async move { (events, permit.await.ok()) }
+                // While this waits, the provider is not read.
+                let permits = pace.clone().permits(weight(&events));
+                async move { (events, permits.await) }
             });
         self.drop_work(ctx);
         let answer = answer
             .into_actor(self)
-            .map(move |(events, permit), agent, ctx| agent.model_said(run_id, events, permit, ctx))
+            .map(move |(events, permits), agent, ctx| agent.model_said(run_id, events, permits, ctx))
             .finish();
         self.work = Some(ctx.spawn(answer));
         Ok(size)
@@ -479,7 +481,7 @@ impl Agent {
         &mut self,
         run_id: RunId,
         events: Vec<Option<Result<ModelEvent, ModelError>>>,
-        permit: Option<OwnedSemaphorePermit>,
+        permits: Permits,
         ctx: &mut Context<Self>,
     ) {
         if self.run.as_ref().map(Run::id) != Some(run_id) {
@@ -505,7 +507,7 @@ impl Agent {
                 break;
             }
         }
-        self.feed(inputs, permit, ctx);
+        self.feed(inputs, permits, ctx);
     }
 
     fn call_tools(&mut self, run_id: RunId, calls: Vec<ToolCall>, ctx: &mut Context<Self>) {
@@ -525,7 +527,7 @@ impl Agent {
             .collect();
         let results = results.into_actor(self).map(move |input, agent, ctx| {
             if agent.run.as_ref().map(Run::id) == Some(run_id) {
-                agent.feed([input], None, ctx);
+                agent.feed([input], Permits::default(), ctx);
             }
         });
         self.work = Some(ctx.spawn(results.finish()));
@@ -562,7 +564,7 @@ impl Agent {
             let run_id = self.queue.remove(0).run_id;
             self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
             self.commit(vec![run_started(run_id)], Vec::new(), ctx, |agent, ctx| {
-                agent.feed([Input::Committed], None, ctx);
+                agent.feed([Input::Committed], Permits::default(), ctx);
             });
         }
     }
@@ -679,9 +681,9 @@ pub(super) fn refuse_failed(reply: ReplyTo, failed: Failed) {
     }
 }
 
-/// What a piece of an answer weighs against the credit.
+/// What a piece of an answer comes to as events.
 fn weight(events: &[Option<Result<ModelEvent, ModelError>>]) -> usize {
-    const EACH: usize = 64;
+    const EACH: usize = 320;
     let texts = events.iter().map(|event| match event {
         Some(Ok(ModelEvent::Text(text))) => text.len(),
         _ => 0,
@@ -693,7 +695,6 @@ impl Actor for Agent {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
         self.bus.notify(Hold { topic: self.topic.clone() });
         let Some(run_id) = self.orphan else { return self.move_on(ctx) };
         // Commands wait for this one short question.
@@ -757,6 +758,6 @@ impl Handler<Interrupt> for Agent {
     type Result = ();
 
     fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
-        self.feed([Input::Stop(EndReason::Shutdown)], None, ctx);
+        self.feed([Input::Stop(EndReason::Shutdown)], Permits::default(), ctx);
     }
 }

@@ -21,7 +21,7 @@ use actix::{
     ResponseFuture, WrapFuture, prelude::Request,
 };
 use futures_util::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     command::{Caller, Remember},
@@ -30,6 +30,7 @@ use super::{
     event::{AgentResponse, AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
     ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, SessionId, Topic},
     log::{Rest, Window},
+    pace::Permits,
     ports::{Append, AppendError, Appended, Overflow, Store, StoreError, Subscriber},
     session::{SessionRecord, changes_record},
 };
@@ -90,8 +91,7 @@ struct Show {
     topic: Topic,
     run_id: Option<RunId>,
     events: Vec<Ephemeral>,
-    /// Given back once the events are out.
-    credit: Option<OwnedSemaphorePermit>,
+    permits: Permits,
 }
 
 /// An agent is going to publish to the topic: it stays in memory until released.
@@ -227,16 +227,13 @@ impl Bus {
         outcome
     }
 
-    /// Delivers ephemeral events after all that was published before them, then gives `credit` back.
-    #[expect(clippy::disallowed_methods, reason = "bounded by the credit, or by what sockets have in flight")]
-    pub fn show(
-        &self,
-        topic: &Topic,
-        run_id: Option<RunId>,
-        events: Vec<Ephemeral>,
-        credit: Option<OwnedSemaphorePermit>,
-    ) {
-        self.0.do_send(Show { topic: topic.clone(), run_id, events, credit });
+    /// Delivers ephemeral events after all that was published before them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded by the permits, or by what sockets have in flight"
+    )]
+    pub fn show(&self, topic: &Topic, run_id: Option<RunId>, events: Vec<Ephemeral>, permits: Permits) {
+        self.0.do_send(Show { topic: topic.clone(), run_id, events, permits });
     }
 
     /// Gives a notice that must arrive: one a connection, an agent or a command in flight.
@@ -280,6 +277,8 @@ struct Unwoken {
     since: Option<Instant>,
     /// Something was offered since the bus last looked.
     more: bool,
+    /// Of the bus's task: events may be offered where it would not look again by itself.
+    looking: Option<Waker>,
 }
 
 /// A topic in memory: while an agent holds it, somebody watches it, or something waits in it.
@@ -526,10 +525,19 @@ impl EventBus {
     }
 
     fn deliver_ephemeral(&mut self, show: Show) {
-        let Show { topic, run_id, events, credit } = show;
+        let Show { topic, run_id, events, permits } = show;
         let Some(state) = self.topics.get_mut(&topic) else { return };
-        let events: Vec<_> =
-            events.into_iter().map(|body| Arc::new(Event::ephemeral(topic.clone(), run_id, body))).collect();
+        let last_text = events.iter().rposition(|body| matches!(body, Ephemeral::MessageDelta { .. }));
+        let mut delivered = permits.delivered;
+        let events: Vec<_> = events
+            .into_iter()
+            .enumerate()
+            .map(|(at, body)| {
+                let event = Event::ephemeral(topic.clone(), run_id, body);
+                let permit = delivered.take_if(|_| Some(at) == last_text);
+                Arc::new(event.holding(permit))
+            })
+            .collect();
         for event in &events {
             match &event.body {
                 Body::Ephemeral(Ephemeral::MessageDelta { message_id, text, .. }) => {
@@ -540,7 +548,7 @@ impl EventBus {
             }
         }
         self.fan_out(&topic, &events);
-        drop(credit);
+        drop(permits.released);
     }
 
     /// Offers events to a topic's subscribers.
@@ -654,6 +662,11 @@ impl EventBus {
 impl Unwoken {
     fn add(&mut self, connection: ConnectionId, subscriber: &Arc<dyn Subscriber>) {
         self.more = true;
+        if self.subscribers.is_empty()
+            && let Some(looking) = &self.looking
+        {
+            looking.wake_by_ref();
+        }
         self.subscribers.entry(connection).or_insert_with(|| subscriber.clone());
     }
 
@@ -687,6 +700,9 @@ impl ActorFuture<EventBus> for Waking {
         if bus.unwoken.wake_unless_more() {
             // Once everything else that can run has had its turn.
             task.waker().wake_by_ref();
+        }
+        if bus.unwoken.looking.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
+            bus.unwoken.looking = Some(task.waker().clone());
         }
         Poll::Pending
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     error::Problem,
@@ -47,6 +48,8 @@ pub struct Event {
     pub body: Body,
     /// The JSON payload, the same for every client: made once, by the first door that needs it.
     encoded: OnceLock<ByteString>,
+    /// Given back when nobody needs the event any more.
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Event {
@@ -59,6 +62,7 @@ impl Event {
             run_id: entry.run_id,
             body: Body::Durable(entry.body),
             encoded: OnceLock::new(),
+            _held: None,
         }
     }
 
@@ -71,7 +75,14 @@ impl Event {
             run_id,
             body: Body::Ephemeral(body),
             encoded: OnceLock::new(),
+            _held: None,
         }
+    }
+
+    /// The event, with a permit that it gives back when the last who has it drops it.
+    pub fn holding(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
+        self._held = permit;
+        self
     }
 
     /// The position's number; 0 for an ephemeral event.

@@ -26,6 +26,7 @@ use super::{
     error::{ErrorCode, Problem},
     event::{CloseReason, Durable, Entry, Ephemeral},
     ids::{AgentId, Epoch, Principal, SessionId, Topic},
+    pace::Permits,
     ports::{PageLimit, ReadFrom, Remembered, Store, StoreError},
     profile::{AgentProfile, Profiles},
     session::{SessionState, SessionStatus},
@@ -412,7 +413,7 @@ impl AgentManager {
             Ok(Some(_)) => {
                 let Caller { principal: author, client_id } = caller;
                 let shown = vec![Ephemeral::Typing { author, client_id, typing }];
-                manager.bus.show(&Topic::Session(session_id), None, shown, None);
+                manager.bus.show(&Topic::Session(session_id), None, shown, Permits::default());
                 reply.done(Done::Noted);
             }
             Ok(None) => reply.refuse(Problem::session_not_found(session_id.as_str())),

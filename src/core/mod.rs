@@ -22,6 +22,7 @@ pub mod event;
 pub mod ids;
 pub mod log;
 pub mod manager;
+pub mod pace;
 pub mod ports;
 pub mod profile;
 pub mod run;

@@ -49,6 +49,8 @@ pub struct Probe {
 struct ProbeState {
     given: Vec<Given>,
     room: usize,
+    /// Events that it was offered, and not woken for.
+    unwoken: usize,
 }
 
 impl Probe {
@@ -57,7 +59,7 @@ impl Probe {
     }
 
     pub fn with_room(room: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(ProbeState { given: Vec::new(), room }) })
+        Arc::new(Self { state: Mutex::new(ProbeState { given: Vec::new(), room, unwoken: 0 }) })
     }
 
     /// All it was given since it was last asked.
@@ -74,6 +76,11 @@ impl Probe {
         events.collect()
     }
 
+    /// Whether it was told of all that it was offered.
+    pub fn is_awake(&self) -> bool {
+        self.state.lock().unwrap().unwoken == 0
+    }
+
     fn push(&self, given: Given) {
         self.state.lock().unwrap().given.push(given);
     }
@@ -83,13 +90,21 @@ impl Subscriber for Probe {
     fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow> {
         let mut state = self.state.lock().unwrap();
         for event in events {
-            state.room = state.room.checked_sub(1).ok_or(Overflow)?;
+            let Some(room) = state.room.checked_sub(1) else {
+                // A subscriber that is full wakes itself, to end.
+                state.unwoken = 0;
+                return Err(Overflow);
+            };
+            state.room = room;
             state.given.push(Given::Event(event.clone()));
+            state.unwoken += 1;
         }
         Ok(())
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        self.state.lock().unwrap().unwoken = 0;
+    }
 
     fn hand_over(&self, events: &[Arc<Event>]) {
         events.iter().for_each(|event| self.push(Given::Event(event.clone())));

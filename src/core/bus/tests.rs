@@ -124,7 +124,7 @@ async fn nothing_is_delivered_before_its_commit() {
 
     let mut first = fixture.publish(&session(100), &["a", "b"]);
     let message_id = MessageId::new();
-    fixture.bus.show(&session(100), None, vec![delta(message_id, 0, "late")], None);
+    fixture.bus.show(&session(100), None, vec![delta(message_id, 0, "late")], Permits::default());
     let mut second = fixture.publish(&session(100), &["c"]);
     settle().await;
     assert!(probe.take().is_empty());
@@ -152,7 +152,12 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
     fixture.store.close_gate();
 
     let first = fixture.publish(&session(100), &["a"]);
-    fixture.bus.show(&session(100), None, vec![delta(MessageId::new(), 0, "lost with it")], None);
+    fixture.bus.show(
+        &session(100),
+        None,
+        vec![delta(MessageId::new(), 0, "lost with it")],
+        Permits::default(),
+    );
     let second = fixture.publish(&session(100), &["b"]);
     settle().await;
     fixture.store.decide(Verdict::Fail);
@@ -168,22 +173,31 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
 }
 
 #[actix::test]
-async fn credit_comes_back_when_the_events_are_out() {
+async fn permits_come_back_when_the_events_have_got_there() {
     let fixture = Fixture::new();
-    fixture.connect("me").await;
+    let (_, probe) = fixture.connect("me").await;
     fixture.create(&session(100), caller("me")).await;
     fixture.store.close_gate();
-    let credit = Arc::new(tokio::sync::Semaphore::new(10));
-    let permit = credit.clone().try_acquire_many_owned(7).unwrap();
+    let permits = Arc::new(tokio::sync::Semaphore::new(10));
+    let released = permits.clone().try_acquire_many_owned(5).ok();
+    let delivered = permits.clone().try_acquire_many_owned(2).ok();
 
     let _pending = fixture.publish(&session(100), &["a"]);
-    fixture.bus.show(&session(100), None, vec![delta(MessageId::new(), 0, "x")], Some(permit));
+    let shown = vec![
+        delta(MessageId::new(), 0, "x"),
+        // Kept by the bus for those who attach later, so it must hold nothing.
+        Ephemeral::AgentStatus(AgentStatus::Responding),
+    ];
+    fixture.bus.show(&session(100), None, shown, Permits { released, delivered });
     settle().await;
-    assert_eq!(credit.available_permits(), 3);
+    assert_eq!(permits.available_permits(), 3);
 
     fixture.store.decide(Verdict::Append);
     settle().await;
-    assert_eq!(credit.available_permits(), 10);
+    assert_eq!(permits.available_permits(), 8, "out of the bus, and with the subscriber");
+
+    drop(probe.take());
+    assert_eq!(permits.available_permits(), 10);
 }
 
 #[actix::test]
@@ -198,7 +212,7 @@ async fn attaching_hands_over_the_rest_the_open_message_and_the_status() {
         delta(message_id, 0, "hal"),
         delta(message_id, 3, "lo"),
     ];
-    fixture.bus.show(&session(100), None, shown, None);
+    fixture.bus.show(&session(100), None, shown, Permits::default());
     let (connection, probe) = fixture.connect("later").await;
 
     let attached = fixture.attach(connection, &session(100), Position { epoch, seq: 1 }).await;
@@ -225,9 +239,9 @@ async fn the_open_message_goes_with_its_run_even_without_a_response() {
     let fixture = Fixture::new();
     fixture.create(&session(100), caller("me")).await;
     let run_id = RunId::new();
-    fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], None);
+    fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
     fixture.bus.notify(Hold { topic: session(100) });
-    fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], None);
+    fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
     let finished = Durable::RunFinished {
         outcome: Outcome::Cancelled,
         reason: Some(EndReason::Stopped),
@@ -344,6 +358,7 @@ async fn a_changed_session_is_told_to_the_list_of_its_owner_once() {
     let [event] = &events[..] else { panic!("{events:?}") };
     let Body::Ephemeral(Ephemeral::SessionListChanged(record)) = &event.body else { panic!("{event:?}") };
     assert_eq!((record.head, record.status), (3, crate::core::session::SessionStatus::Running));
+    assert!(probe.is_awake(), "whoever is offered something is woken for it");
 }
 
 #[actix::test]
@@ -525,7 +540,12 @@ async fn play(steps: Vec<Step>) {
                 let piece: String = "aé日😀".chars().cycle().take(points).collect();
                 let offset = text.chars().count() as u64;
                 text.push_str(&piece);
-                fixture.bus.show(&topic_of(topic), None, vec![delta(message_id, offset, &piece)], None);
+                fixture.bus.show(
+                    &topic_of(topic),
+                    None,
+                    vec![delta(message_id, offset, &piece)],
+                    Permits::default(),
+                );
             }
             Step::Respond { topic } => {
                 fixture.store.open_gate();
@@ -562,7 +582,11 @@ async fn play(steps: Vec<Step>) {
             Step::OpenGate => fixture.store.open_gate(),
             Step::Decide(true) => drop(fixture.store.decide(Verdict::Append)),
             Step::Decide(false) => drop(fixture.store.decide(Verdict::Fail)),
-            Step::Settle => settle().await,
+            Step::Settle => {
+                settle().await;
+                let awake = |client: &Client| client.connection.iter().all(|(_, probe)| probe.is_awake());
+                assert!(clients.iter().all(awake), "whoever is offered something is woken for it");
+            }
         }
         clients.iter_mut().for_each(Client::read);
     }

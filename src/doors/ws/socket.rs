@@ -187,9 +187,12 @@ pub fn received<A: Door>(door: &mut A, frame: Result<Message, ProtocolError>, ct
     let frame = match frame {
         Ok(frame) => frame,
         Err(_) if socket.guard.transport_failed() => return ctx.stop(),
-        Err(_) => {
-            // What the guard lets pass can only be wrong in its text.
-            let close = socket.guard.violation().unwrap_or(Close::InvalidUtf8);
+        Err(error) => {
+            let close = socket.guard.violation().unwrap_or(match error {
+                // The codec's word for text that is not UTF-8.
+                ProtocolError::Io(_) => Close::InvalidUtf8,
+                _ => Close::ProtocolError,
+            });
             log::info!("connection={} is closed: {}", socket.connection.id, close.reason());
             return socket.connection.close(close);
         }
@@ -209,7 +212,9 @@ pub fn received<A: Door>(door: &mut A, frame: Result<Message, ProtocolError>, ct
             Ok(None)
         }
         Message::Close(reason) => {
-            ctx.close(Some(answer_close(reason)));
+            // Answered with its own code, which the codec has checked.
+            let code = reason.map_or(Close::Normal.code(), |reason| u16::from(reason.code));
+            ctx.close(Some(close_reason(code, "")));
             ctx.stop();
             Ok(None)
         }
@@ -261,13 +266,6 @@ fn take_up<A: Door>(door: &mut A, text: &str, ctx: &mut A::Context) {
             }
         }
     }
-}
-
-/// The close that answers a client's: its own code, unless that may not be sent (RFC 6455, section 7.4).
-fn answer_close(reason: Option<ws::CloseReason>) -> ws::CloseReason {
-    let code = reason.map_or(1000, |reason| u16::from(reason.code));
-    let valid = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-    if valid { close_reason(code, "") } else { close_reason(Close::ProtocolError.code(), "") }
 }
 
 fn close_reason(code: u16, text: &str) -> ws::CloseReason {

@@ -1,0 +1,5 @@
+//! The integration tests: real sockets, a server in a process of its own, nothing stubbed. One binary, because
+//! each links the whole server.
+
+mod hostile;
+mod support;
