@@ -709,8 +709,11 @@ impl Actor for Agent {
 impl Drop for Agent {
     #[expect(clippy::disallowed_methods, reason = "one an agent, and without it the session would hang")]
     fn drop(&mut self) {
-        self.bus.notify(Release { topic: self.topic.clone() });
         let run_open = self.current_run().is_some();
+        if !run_open {
+            self.bus.notify(Release { topic: self.topic.clone() });
+        }
+        // Otherwise the bus keeps what was streaming, for the agent that will close the run.
         self.manager.do_send(AgentEnded { session_id: self.session_id.clone(), run_open });
     }
 }

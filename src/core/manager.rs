@@ -8,14 +8,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
     dev::SendError,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     agent::{Agent, AgentEnded, Carry, FinishUp, Interrupt, Loaded, Order, Retire, refuse_failed},
@@ -652,3 +652,6 @@ impl Handler<CountLive> for AgentManager {
         self.sessions.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,3 +360,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn now<T: Send + 'static>(answer: T) -> BoxFuture<'static, T> {
     std::future::ready(answer).boxed()
 }
+
+#[cfg(test)]
+mod tests;
