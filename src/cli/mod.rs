@@ -1,8 +1,10 @@
 //! The command line: one file a command.
 
 pub mod bench;
+pub mod chat;
 mod client;
 pub mod serve;
+mod transcript;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ pub struct Args {
 enum Command {
     /// Runs the server (also what happens without a command).
     Serve,
+    Chat(chat::Chat),
     Bench(bench::Bench),
 }
 
@@ -50,6 +53,7 @@ impl Failure {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
+        Command::Chat(chat) => chat::run(chat),
         Command::Bench(bench) => bench::run(bench),
     }
 }
