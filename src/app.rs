@@ -2,6 +2,7 @@
 //! concrete adapters.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -18,12 +19,12 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::{AgentSettings, ModelName, ProviderSettings, Settings},
+    config::{AgentSettings, ModelName, ProviderKind, ProviderSettings, Settings},
     core::{
         bus::{Bus, EventBus},
         event::AgentCard,
         manager::{AgentManager, Manager},
-        ports::{ModelProvider, Store},
+        ports::{ModelError, ModelProvider, Store},
         profile::{AgentProfile, Profiles},
     },
     doors::{
@@ -31,7 +32,11 @@ use crate::{
         wire::frames::Model,
         ws::{connection::Register, guard::FrameLimits, tcp, watchdog::Watchdog},
     },
-    providers::scripted::ScriptedModel,
+    providers::{
+        context_windows::known_context_window,
+        genai::{Api, GenaiProvider, ProviderOptions, ProviderRuntime},
+        scripted::ScriptedModel,
+    },
     store::memory::MemoryStore,
 };
 
@@ -56,6 +61,7 @@ pub struct App {
     drain: Duration,
     /// The thread of the core. It ends with the process.
     _core: Arbiter,
+    _providers: Providers,
 }
 
 impl App {
@@ -63,7 +69,8 @@ impl App {
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         raise_file_limit();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.memory_store_bytes));
-        let (profiles, models) = profiles(&settings);
+        let providers = Providers::start(&settings)?;
+        let (profiles, models) = profiles(&settings, &providers);
         let profiles = Arc::new(profiles);
 
         let core = Arbiter::new();
@@ -110,7 +117,15 @@ impl App {
         let server = server.run();
         let handle = server.handle();
         let running = tokio::task::spawn_local(server);
-        Ok(Self { addr, doors, server: handle, running, drain: settings.drain, _core: core })
+        Ok(Self {
+            addr,
+            doors,
+            server: handle,
+            running,
+            drain: settings.drain,
+            _core: core,
+            _providers: providers,
+        })
     }
 
     /// Stops in an orderly way: runs get their time to end, sockets are told, what waits is written.
@@ -138,54 +153,129 @@ fn door_settings(settings: &Settings) -> DoorSettings {
     }
 }
 
+/// The providers that agents use, and the threads that they run on.
+pub struct Providers {
+    by_name: BTreeMap<String, Arc<GenaiProvider>>,
+    _runtime: ProviderRuntime,
+}
+
+impl Providers {
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let runtime = ProviderRuntime::start().context("no thread for providers")?;
+        let mut by_name = BTreeMap::new();
+        for (name, provider) in &settings.providers {
+            let provider = GenaiProvider::new(provider_options(name, provider), runtime.handle())
+                .with_context(|| format!("provider {name} cannot be set up"))?;
+            by_name.insert(name.clone(), Arc::new(provider));
+        }
+        Ok(Self { by_name, _runtime: runtime })
+    }
+
+    /// Finds out whether a model can be reached and may be used.
+    pub async fn probe(&self, model: &ModelName) -> Result<(), ModelError> {
+        match model {
+            ModelName::Demo => Ok(()),
+            ModelName::Of { provider, model } => match self.by_name.get(provider) {
+                Some(provider) => provider.probe(model).await,
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+fn provider_options(name: &str, provider: &ProviderSettings) -> ProviderOptions {
+    ProviderOptions {
+        name: name.to_owned(),
+        api: api(provider.kind),
+        base_url: provider.base_url.clone(),
+        key: provider.key.clone(),
+        key_env: provider.key_env.clone(),
+        first_token_timeout: provider.first_token_timeout,
+        idle_timeout: provider.idle_timeout,
+    }
+}
+
+const fn api(kind: ProviderKind) -> Api {
+    match kind {
+        ProviderKind::OpenAi => Api::OpenAi,
+        ProviderKind::Anthropic => Api::Anthropic,
+        ProviderKind::Gemini => Api::Gemini,
+        ProviderKind::Ollama => Api::Ollama,
+        ProviderKind::DeepSeek => Api::DeepSeek,
+        ProviderKind::Groq => Api::Groq,
+        ProviderKind::Mistral => Api::Mistral,
+        ProviderKind::OpenRouter => Api::OpenRouter,
+        ProviderKind::Together => Api::Together,
+        ProviderKind::Xai => Api::Xai,
+    }
+}
+
 /// The agents with their models, and the models that they use.
-fn profiles(settings: &Settings) -> (Profiles, Vec<Model>) {
+fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>) {
     let scripted: Arc<dyn ModelProvider> = Arc::new(ScriptedModel);
     let mut profiles = Vec::new();
     let mut models: Vec<Model> = Vec::new();
     for agent in &settings.agents {
-        let (provider, id, model) = match &agent.model {
-            ModelName::Demo => (scripted.clone(), "demo".to_owned(), "demo".to_owned()),
-            ModelName::Of { .. } => unreachable!("no providers yet"),
+        let (provider, model) = match &agent.model {
+            ModelName::Demo => (scripted.clone(), "demo"),
+            ModelName::Of { provider, model } => {
+                let provider = providers.by_name.get(provider).cloned();
+                (
+                    provider.expect("settings name the providers in use") as Arc<dyn ModelProvider>,
+                    model.as_str(),
+                )
+            }
         };
-        let profile = profile(agent, provider, id, model);
-        let card = &profile.card;
+        let card = card(agent, settings);
         if !models.iter().any(|model| model.id == card.model) {
-            models.push(model_of(card, settings));
+            models.push(model_of(&card, settings));
         }
-        profiles.push(profile);
+        profiles.push(AgentProfile {
+            card,
+            system_prompt: agent.system_prompt.clone(),
+            seeds: agent.seeds.clone(),
+            provider,
+            model: model.to_owned(),
+            temperature: agent.temperature,
+            max_tokens: agent.max_tokens,
+            on_busy: agent.on_busy,
+            tools: Vec::new(),
+        });
     }
     (Profiles::new(profiles), models)
 }
 
-fn profile(
-    agent: &AgentSettings,
-    provider: Arc<dyn ModelProvider>,
-    model_id: String,
-    model: String,
-) -> AgentProfile {
-    AgentProfile {
-        card: AgentCard {
-            id: agent.id.clone(),
-            name: agent.name.clone(),
-            description: agent.description.clone(),
-            model: model_id,
-            context_window: agent.context_window.unwrap_or(UNKNOWN_WINDOW),
-        },
-        system_prompt: agent.system_prompt.clone(),
-        seeds: agent.seeds.clone(),
-        provider,
-        model,
-        temperature: agent.temperature,
-        max_tokens: agent.max_tokens,
-        on_busy: agent.on_busy,
-        tools: Vec::new(),
+fn card(agent: &AgentSettings, settings: &Settings) -> AgentCard {
+    let known = match &agent.model {
+        ModelName::Demo => None,
+        ModelName::Of { provider, model } => {
+            let kind = settings.providers.get(provider).map(|provider| api(provider.kind));
+            kind.and_then(|api| known_context_window(api, model))
+        }
+    };
+    let context_window = agent.context_window.or(known).unwrap_or_else(|| {
+        if agent.model != ModelName::Demo {
+            log::warn!(
+                "agent {}: the context window of {} is not known, {UNKNOWN_WINDOW} tokens are assumed; set \
+                 context_window",
+                agent.id,
+                agent.model
+            );
+        }
+        UNKNOWN_WINDOW
+    });
+    AgentCard {
+        id: agent.id.clone(),
+        name: agent.name.clone(),
+        description: agent.description.clone(),
+        model: agent.model.to_string(),
+        context_window,
     }
 }
 
 fn model_of(card: &AgentCard, settings: &Settings) -> Model {
     let provider = card.model.split_once("::").map_or("demo", |(provider, _)| provider);
-    let has_key = |provider: &ProviderSettings| provider.key_env.is_none() || provider.key.is_some();
+    let has_key = |provider: &ProviderSettings| provider.missing_key().is_none();
     Model {
         id: card.model.clone(),
         provider: provider.to_owned(),

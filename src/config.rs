@@ -244,12 +244,21 @@ impl Settings {
         };
         let path = PathBuf::from(environment.text_or_default("DUOLOGUE_AGENTS"));
         let file = read_agents(&path)?;
-        let agents::Checked { agents, providers, warnings } =
+        let agents::Checked { agents, providers } =
             agents::check(&path.display().to_string(), &file, environment)?;
         settings.agents = agents;
         settings.providers = providers;
-        settings.warnings.extend(warnings);
         Ok(settings)
+    }
+
+    /// Providers in use that cannot be used until their key is set.
+    pub fn missing_keys(&self) -> impl Iterator<Item = String> {
+        self.providers.iter().filter_map(|(name, provider)| {
+            let variable = provider.missing_key()?;
+            Some(format!(
+                "provider {name}: {variable} is not set; its agents answer provider_auth until it is"
+            ))
+        })
     }
 }
 

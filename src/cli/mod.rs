@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod check;
 mod client;
 pub mod serve;
 mod transcript;
@@ -24,6 +25,7 @@ enum Command {
     Serve,
     Chat(chat::Chat),
     Bench(bench::Bench),
+    Check(check::Check),
 }
 
 /// How a command failed: it could not start, or it ran and something failed.
@@ -55,5 +57,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Serve => serve::run(),
         Command::Chat(chat) => chat::run(chat),
         Command::Bench(bench) => bench::run(bench),
+        Command::Check(check::Check) => check::run(),
     }
 }

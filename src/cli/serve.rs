@@ -16,7 +16,7 @@ pub fn run() -> Result<(), Failure> {
     let environment = Environment::read().map_err(|error| Failure::Start(error.into()))?;
     telemetry::init(environment.log_filters());
     let settings = Settings::new(&environment).map_err(|error| Failure::Start(error.into()))?;
-    for warning in &settings.warnings {
+    for warning in settings.warnings.iter().cloned().chain(settings.missing_keys()) {
         log::warn!("{warning}");
     }
     actix::System::new().block_on(serve(settings))

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     ops::Range,
     time::Duration,
 };
@@ -70,6 +71,15 @@ pub enum ModelName {
     Of { provider: String, model: String },
 }
 
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelName::Demo => f.write_str(DEMO),
+            ModelName::Of { provider, model } => write!(f, "{provider}::{model}"),
+        }
+    }
+}
+
 /// A provider, checked.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
@@ -88,7 +98,6 @@ pub struct ProviderSettings {
 pub struct Checked {
     pub agents: Vec<AgentSettings>,
     pub providers: BTreeMap<String, ProviderSettings>,
-    pub warnings: Vec<String>,
 }
 
 // ---- as written ----
@@ -164,13 +173,15 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Checke
             ModelName::Demo => None,
         })
         .collect();
-    let providers: BTreeMap<_, _> = providers.into_iter().filter(|(name, _)| used.contains(name)).collect();
-    let warnings = providers.iter().filter_map(|(name, provider)| {
-        let key_env = provider.key_env.as_ref().filter(|_| provider.key.is_none())?;
-        Some(format!("provider {name}: {key_env} is not set; its agents answer provider_auth until it is"))
-    });
-    let warnings = warnings.collect();
-    Ok(Checked { agents, providers, warnings })
+    let providers = providers.into_iter().filter(|(name, _)| used.contains(name)).collect();
+    Ok(Checked { agents, providers })
+}
+
+impl ProviderSettings {
+    /// The variable that should hold the provider's key and does not.
+    pub fn missing_key(&self) -> Option<&str> {
+        self.key_env.as_deref().filter(|_| self.key.is_none())
+    }
 }
 
 /// All providers that agents may name: the built-in ones, and those of the file.

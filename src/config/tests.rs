@@ -55,16 +55,16 @@ first_token_timeout_secs = 5
     assert_eq!(local.key.as_ref().unwrap().expose_secret(), "secret");
     assert_eq!(local.first_token_timeout, Duration::from_secs(5));
     assert_eq!(local.idle_timeout, Duration::from_secs(60));
-    assert!(checked.warnings.is_empty());
+    assert_eq!(local.missing_key(), None);
     assert!(!format!("{local:?}").contains("secret"), "a key is never printed");
 }
 
 #[test]
-fn only_providers_in_use_are_kept_and_a_missing_key_is_a_warning() {
+fn only_providers_in_use_are_kept_and_a_missing_key_is_known() {
     let checked = check(&HELPER.replace("demo", "anthropic::claude-sonnet-4-5")).unwrap();
 
     assert_eq!(checked.providers.keys().collect::<Vec<_>>(), ["anthropic"]);
-    assert!(checked.warnings[0].contains("ANTHROPIC_API_KEY"), "{:?}", checked.warnings);
+    assert_eq!(checked.providers["anthropic"].missing_key(), Some("ANTHROPIC_API_KEY"));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Models of real providers: each API against `aimock`, and against servers that do what no provider should.
 
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+mod faults;
+
+use std::{net::SocketAddr, time::Duration};
 
 use duologue::{
     core::{
@@ -24,6 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use self::faults::{RawServer, unused_address};
 use crate::{
     aimock::{self, Aimock},
     support::{PATIENCE, within},
@@ -117,19 +117,23 @@ fn user(text: &str) -> PromptMessage {
 }
 
 fn texts(events: &[Result<ModelEvent, ModelError>]) -> Vec<&str> {
-    let text = |event: &'_ Result<ModelEvent, ModelError>| match event {
-        Ok(ModelEvent::Text(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for event in events {
+        if let Ok(ModelEvent::Text(text)) = event {
+            texts.push(text.as_str());
+        }
+    }
+    texts
 }
 
 fn calls(events: &[Result<ModelEvent, ModelError>]) -> Vec<ToolCall> {
-    let call = |event: &_| match event {
-        Ok(ModelEvent::ToolCall(call)) => Some(call.clone()),
-        _ => None,
-    };
-    events.iter().filter_map(call).collect()
+    let mut calls = Vec::new();
+    for event in events {
+        if let Ok(ModelEvent::ToolCall(call)) = event {
+            calls.push(call.clone());
+        }
+    }
+    calls
 }
 
 /// How an answer ended well: its reason, count and state.
@@ -218,7 +222,8 @@ async fn a_tool_is_called_and_its_result_answered_through_each_api() {
         let (finish_reason, _, provider_state) = end(&events);
         assert_eq!(finish_reason, FinishReason::ToolCalls, "{api:?}");
 
-        let result = |call: &ToolCall, outcome| ToolResult { id: call.id.clone(), name: call.name.clone(), outcome };
+        let result =
+            |call: &ToolCall, outcome| ToolResult { id: call.id.clone(), name: call.name.clone(), outcome };
         let results = vec![result(&calls[0], Ok("noon".into())), result(&calls[1], Ok("one o'clock".into()))];
         let text = texts(&events).concat();
         let prompt = vec![
@@ -281,7 +286,8 @@ async fn each_api_refuses_in_its_way() {
     join_all(refusals).await;
     // What can get better is tried three times, what cannot but once.
     let sent = aimock.requests().await;
-    let tries = |text: &str| sent.iter().filter(|request| request["messages"].to_string().contains(text)).count();
+    let tries =
+        |text: &str| sent.iter().filter(|request| request["messages"].to_string().contains(text)).count();
     assert_eq!([tries("broken"), tries("limited"), tries("long")], [3 * APIS.len(), APIS.len(), APIS.len()]);
 }
 
@@ -305,8 +311,8 @@ async fn a_stream_that_is_cut_is_an_error_through_each_api() {
 async fn a_stream_that_hangs_times_out_through_each_api() {
     let aimock = Aimock::start(json!([{
         "match": { "userMessage": "hang" },
-        "response": { "content": "Never said" },
-        "streamingProfile": { "ttft": 10, "tps": 0.001 },
+        "response": { "content": "This will never be said to its end." },
+        "chunkSize": 4, "streamingProfile": { "ttft": 10, "tps": 0.001 },
     }]));
     for api in APIS {
         let asked = Asked::with(api, aimock.url(path(api)), |options| {
@@ -357,7 +363,7 @@ async fn anthropics_signed_thoughts_go_back_with_the_results() {
     assert_eq!(state.provider, "acme");
     assert!(state.state.to_string().contains("c2lnbmVk"), "{state:?}");
 
-    let mut server = RawServer::start().await;
+    let server = RawServer::start().await;
     let raw = Asked::new(Api::Anthropic, server.url("/v1/"));
     let calls = calls(&events);
     let result = ToolResult { id: "toolu_1".into(), name: "clock".into(), outcome: Ok("noon".into()) };
@@ -374,12 +380,16 @@ async fn anthropics_signed_thoughts_go_back_with_the_results() {
     assert!(kinds.contains(&"thinking") && kinds.contains(&"redacted_thinking"), "{blocks:?}");
     assert_eq!(kinds.last(), Some(&"tool_use"));
     let thinking = blocks.iter().find(|block| block["type"] == "thinking").expect("a block");
-    assert_eq!(thinking, &json!({ "type": "thinking", "thinking": "The clock knows.", "signature": "c2lnbmVk" }));
+    assert_eq!(
+        thinking,
+        &json!({ "type": "thinking", "thinking": "The clock knows.", "signature": "c2lnbmVk" })
+    );
 }
 
 #[tokio::test]
 async fn a_probe_says_whether_a_model_can_be_asked() {
-    let aimock = Aimock::start(json!([{ "match": { "userMessage": "Hi" }, "response": { "content": "Hi." } }]));
+    let aimock =
+        Aimock::start(json!([{ "match": { "userMessage": "Hi" }, "response": { "content": "Hi." } }]));
     for api in APIS {
         let asked = Asked::of_aimock(&aimock, api);
         let probe = async |model| within("a probe", asked.provider.probe(model)).await;

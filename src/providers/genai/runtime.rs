@@ -1,0 +1,46 @@
+//! Where calls of models run: one thread for all providers, apart from the actors'.
+
+use std::io;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Steps of work after which the thread looks for what has come from outside.
+const LOOK_UP: u32 = 7;
+
+/// The thread that does the providers' TLS, HTTP and JSON.
+///
+/// One thread, so that what a connection brings and what is made of it take turns: a provider that floods
+/// does not outrun the deadline that is to stop it.
+#[derive(Debug)]
+pub struct ProviderRuntime {
+    handle: Handle,
+    /// There until the drop.
+    runtime: Option<Runtime>,
+}
+
+impl ProviderRuntime {
+    pub fn start() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("providers")
+            // Deadlines and orders to stop come through while there is always something to read.
+            .event_interval(LOOK_UP)
+            .global_queue_interval(LOOK_UP)
+            .enable_all()
+            .build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for ProviderRuntime {
+    fn drop(&mut self) {
+        // Waiting for it is not allowed inside another runtime, where this may well happen.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
