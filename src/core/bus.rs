@@ -27,7 +27,7 @@ use super::{
     command::{Caller, Remember},
     connections::{Connections, NotSubscribed},
     end_process_if_panicking,
-    event::{AgentResponse, AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
+    event::{AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
     ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, SessionId, Topic},
     log::{Rest, Window},
     pace::Permits,
@@ -480,8 +480,8 @@ impl EventBus {
         for event in &batch.events {
             window.push(event.clone());
             match event.as_durable() {
-                Some(Durable::AgentResponse(AgentResponse { message_id, .. })) => {
-                    state.open.take_if(|open| open.message_id == *message_id);
+                Some(Durable::AgentResponse(response)) => {
+                    state.open.take_if(|open| open.message_id == response.message_id);
                 }
                 // Nothing of an ended run goes on streaming, whatever became of its text.
                 Some(Durable::RunFinished { .. }) => {

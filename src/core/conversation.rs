@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     error::{ErrorCode, Problem},
-    event::{AgentResponse, Durable, Event, Role},
+    event::{Durable, Event, Role},
     ids::{MessageId, RunId},
     ports::{PromptMessage, ToolCall, ToolResult},
 };
@@ -121,8 +121,8 @@ impl Conversation {
                     self.open_run = None;
                 }
             }
-            Durable::AgentResponse(AgentResponse { message_id, .. }) => {
-                if let Some(step) = self.step(*message_id, event) {
+            Durable::AgentResponse(response) => {
+                if let Some(step) = self.step(response.message_id, event) {
                     step.response = Some(event.clone());
                 }
             }
@@ -348,7 +348,7 @@ impl Call {
             id: tool_call_id.clone(),
             name: tool_name.clone(),
             args: args.clone(),
-            provider_state: provider_state.clone(),
+            provider_state: provider_state.as_deref().cloned(),
         };
         Some((call, ToolResult { id: tool_call_id.clone(), name: tool_name.clone(), outcome }))
     }
@@ -402,9 +402,8 @@ fn json_tokens(value: &Value) -> u64 {
 
 fn event_tokens(event: &Event) -> u64 {
     match event.as_durable() {
-        Some(
-            Durable::UserMessage { content, .. } | Durable::AgentResponse(AgentResponse { content, .. }),
-        ) => message_tokens(content),
+        Some(Durable::UserMessage { content, .. }) => message_tokens(content),
+        Some(Durable::AgentResponse(response)) => message_tokens(&response.content),
         Some(Durable::ToolCallStarted { args, tool_name, .. }) => {
             json_tokens(args) + estimate_tokens(tool_name)
         }
@@ -475,7 +474,7 @@ mod tests {
             let message_id = MessageId::new();
             self.push(
                 Some(run_id),
-                Durable::AgentResponse(AgentResponse {
+                Durable::AgentResponse(Box::new(AgentResponse {
                     message_id,
                     content: content.into(),
                     model: "demo".into(),
@@ -483,7 +482,7 @@ mod tests {
                     usage: None,
                     incomplete: false,
                     provider_state: None,
-                }),
+                })),
             );
             message_id
         }

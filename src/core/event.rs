@@ -139,7 +139,8 @@ impl From<Durable> for Entry {
     }
 }
 
-/// What is kept in a log and numbered.
+/// What is kept in a log and numbered. Parts that are rare or large are boxed: the size of every event is that of
+/// the largest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Durable {
@@ -174,16 +175,16 @@ pub enum Durable {
         tool_name: String,
         args: Value,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        provider_state: Option<ProviderState>,
+        provider_state: Option<Box<ProviderState>>,
     },
     ToolCallEnded {
         message_id: MessageId,
         tool_call_id: String,
         tool_name: String,
-        outcome: Result<Value, Problem>,
+        outcome: Result<Value, Box<Problem>>,
         duration_ms: u64,
     },
-    AgentResponse(AgentResponse),
+    AgentResponse(Box<AgentResponse>),
     ContextUpdated(ContextUse),
     Error {
         problem: Problem,
@@ -401,14 +402,14 @@ impl Durable {
             | Durable::SeedMessage { content, .. }
             | Durable::UserMessage { content, .. } => content.len(),
             Durable::ToolCallStarted { args, provider_state, .. } => {
-                json_bytes(args) + state_bytes(provider_state)
+                json_bytes(args) + state_bytes(provider_state.as_deref())
             }
             Durable::ToolCallEnded { outcome, .. } => match outcome {
                 Ok(result) => json_bytes(result),
                 Err(problem) => problem.message.len(),
             },
             Durable::AgentResponse(response) => {
-                response.content.len() + state_bytes(&response.provider_state)
+                response.content.len() + state_bytes(response.provider_state.as_ref())
             }
             Durable::Error { problem } => problem.message.len() + json_bytes(&problem.details),
             Durable::SessionUpdated { title } => title.len(),
@@ -446,6 +447,6 @@ fn json_bytes(value: &Value) -> usize {
     }
 }
 
-fn state_bytes(state: &Option<ProviderState>) -> usize {
-    state.as_ref().map_or(0, |state| json_bytes(&state.state))
+fn state_bytes(state: Option<&ProviderState>) -> usize {
+    state.map_or(0, |state| json_bytes(&state.state))
 }

@@ -278,7 +278,7 @@ impl Run {
                 tool_call_id: call.call.id.clone(),
                 tool_name: call.call.name.clone(),
                 args: call.call.args.clone(),
-                provider_state: call.call.provider_state.clone(),
+                provider_state: call.call.provider_state.clone().map(Box::new),
             }));
         }
         self.phase = Phase::OpeningCalls;
@@ -348,7 +348,7 @@ impl Run {
         incomplete: bool,
     ) -> Vec<Entry> {
         let context = self.step.prompt.map(|prompt| context_use(prompt, usage, &self.step.text));
-        let response = Durable::AgentResponse(AgentResponse {
+        let response = AgentResponse {
             message_id: self.step.message_id,
             content: std::mem::take(&mut self.step.text),
             model: self.model.clone(),
@@ -356,8 +356,8 @@ impl Run {
             usage,
             incomplete,
             provider_state,
-        });
-        let mut entries = vec![self.entry(response)];
+        };
+        let mut entries = vec![self.entry(Durable::AgentResponse(Box::new(response)))];
         entries.extend(context.map(|context| self.entry(Durable::ContextUpdated(context))));
         entries
     }
@@ -394,7 +394,7 @@ pub fn crashed(
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
     if let Some((message_id, content)) = partial.filter(|(_, text)| !text.is_empty()) {
-        entries.push(Durable::AgentResponse(AgentResponse {
+        entries.push(Durable::AgentResponse(Box::new(AgentResponse {
             message_id,
             content,
             model: model.to_owned(),
@@ -402,14 +402,14 @@ pub fn crashed(
             usage: None,
             incomplete: true,
             provider_state: None,
-        }));
+        })));
     }
     for OpenCall { message_id, tool_call_id, tool_name } in open_calls {
         let problem = Problem::new(
             ErrorCode::ToolError,
             "the server stopped while the tool was at work; whether it did anything is unknown",
         );
-        let outcome = Err(problem);
+        let outcome = Err(Box::new(problem));
         entries.push(Durable::ToolCallEnded { message_id, tool_call_id, tool_name, outcome, duration_ms: 0 });
     }
     entries.push(Durable::Error { problem: interrupted() });
@@ -450,7 +450,7 @@ fn call_ended(
         message_id,
         tool_call_id: call.call.id.clone(),
         tool_name: call.call.name.clone(),
-        outcome,
+        outcome: outcome.map_err(Box::new),
         duration_ms: call.began.map_or(0, |began| millis(now, began)),
     };
     Entry::of_run(run_id, body)

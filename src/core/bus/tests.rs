@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    event::{EndReason, FinishReason, Outcome, Queued, Trigger, Usage},
+    event::{AgentResponse, EndReason, FinishReason, Outcome, Queued, Trigger, Usage},
     ids::Principal,
     ports::{PageLimit, ReadFrom},
     testing::{GatedStore, Given, Probe, Verdict, caller, settle},
@@ -73,7 +73,7 @@ fn delta(message_id: MessageId, offset: u64, text: &str) -> Ephemeral {
 }
 
 fn response(message_id: MessageId, content: &str) -> Entry {
-    Durable::AgentResponse(AgentResponse {
+    Durable::AgentResponse(Box::new(AgentResponse {
         message_id,
         content: content.to_owned(),
         model: "demo".to_owned(),
@@ -81,7 +81,7 @@ fn response(message_id: MessageId, content: &str) -> Entry {
         usage: None,
         incomplete: false,
         provider_state: None,
-    })
+    }))
     .into()
 }
 
@@ -465,11 +465,11 @@ impl Client {
                 Body::Durable(body) => {
                     assert_eq!(event.seq(), self.seen[topic] + 1, "no gap and no duplicate");
                     self.seen[topic] = event.seq();
-                    if let Durable::AgentResponse(AgentResponse { message_id, content, .. }) = body
+                    if let Durable::AgentResponse(response) = body
                         && let Some((id, text)) = &self.open[topic]
-                        && id == message_id
+                        && *id == response.message_id
                     {
-                        assert_eq!(text, content, "what was streamed is what was said");
+                        assert_eq!(*text, response.content, "what was streamed is what was said");
                         self.open[topic] = None;
                     }
                     self.log[topic].push(event);

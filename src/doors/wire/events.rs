@@ -410,7 +410,7 @@ impl<'a> EventBody<'a> {
                     tool_call_id,
                     tool_name,
                     result: outcome.as_ref().ok(),
-                    error: outcome.as_ref().err().map(ErrorBody::of),
+                    error: outcome.as_ref().err().map(|problem| ErrorBody::of(problem)),
                     duration_ms: *duration_ms,
                 })
             }

@@ -116,7 +116,7 @@ fn response(run_id: RunId, text: &str) -> Entry {
         incomplete: false,
         provider_state: None,
     };
-    Entry::of_run(run_id, Durable::AgentResponse(response))
+    Entry::of_run(run_id, Durable::AgentResponse(Box::new(response)))
 }
 
 fn finished(run_id: RunId) -> Entry {
