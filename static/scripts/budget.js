@@ -1,0 +1,31 @@
+// Compares the built page with what it may weigh, compressed as it is sent.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+
+const ASSETS = new URL('../dist/assets/', import.meta.url);
+
+const BUDGETS = [
+  { what: 'start script', pattern: /^index-.*\.js$/, kilobytes: 65 },
+  { what: 'highlighter', pattern: /^languages-.*\.js$/, kilobytes: 30 },
+  { what: 'styles', pattern: /\.css$/, kilobytes: 10 },
+];
+
+const files = readdirSync(ASSETS);
+const known = (file) => BUDGETS.some(({ pattern }) => pattern.test(file));
+
+for (const { what, pattern, kilobytes } of BUDGETS) {
+  const found = files.filter((file) => pattern.test(file));
+  const bytes = found.reduce(
+    (sum, file) => sum + gzipSync(readFileSync(new URL(file, ASSETS))).length,
+    0,
+  );
+  const fits = found.length > 0 && bytes <= kilobytes * 1000;
+  console.log(`${fits ? 'ok  ' : 'OVER'} ${what}: ${(bytes / 1000).toFixed(1)} of ${kilobytes} kB`);
+  if (!fits) process.exitCode = 1;
+}
+
+for (const file of files.filter((name) => !known(name))) {
+  console.log(`OVER ${file}: has no budget`);
+  process.exitCode = 1;
+}

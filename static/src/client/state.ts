@@ -1,0 +1,231 @@
+/** What the client knows. Plain values, never changed in place: whoever holds an old one keeps it. */
+
+import type { StreamedText } from './positions';
+import type {
+  Agent,
+  AgentStatusChange,
+  ContextUpdate,
+  ErrorBody,
+  Limits,
+  Refusal,
+  RunFinished,
+  RunOutcome,
+  Session,
+  SessionClosed,
+  AgentResponse,
+} from './wire.gen';
+
+export interface State {
+  connection: ConnectionState;
+  /** What the server takes; known once it has said so. */
+  limits: Limits | undefined;
+  agents: readonly Agent[] | undefined;
+  /** Why the agents could not be had, when last asked for. */
+  agentsError: string | undefined;
+  sessions: ReadonlyMap<string, Session>;
+  list: SessionList;
+  /** Sessions with an answer that has not been looked at. */
+  unread: ReadonlySet<string>;
+  /** The session that is being looked at. */
+  open: string | undefined;
+  /** The sessions that were opened last, the newest first. */
+  recent: readonly string[];
+  /** Of the sessions that are followed. */
+  views: ReadonlyMap<string, View>;
+  pending: readonly Pending[];
+}
+
+// ---- the connection ----
+
+export type Phase = 'connecting' | 'ready' | 'waiting' | 'stopped';
+
+export interface ConnectionState {
+  phase: Phase;
+  /** How often it has been tried since it was last in order. */
+  attempt: number;
+  /** When it is tried again. */
+  nextAt: number | undefined;
+  /** Since when it has not been ready; of no meaning while it is. */
+  since: number;
+  why: Why | undefined;
+}
+
+/** Why there is no connection. */
+export interface Why {
+  kind:
+    | 'lost'
+    | 'restarting'
+    | 'rate_limited'
+    | 'outdated'
+    | 'unauthenticated'
+    | 'forbidden'
+    | 'not_found'
+    | 'elsewhere'
+    | 'refused';
+  /** What the server said. */
+  reason: string;
+}
+
+// ---- the list of sessions ----
+
+export interface SessionList {
+  phase: 'loading' | 'ready' | 'failed';
+  query: string;
+  /** What the query found; `undefined` without a query, when all known sessions are shown. */
+  found: ReadonlySet<string> | undefined;
+  /** Where the next page begins, if there is one. */
+  cursor: string | undefined;
+}
+
+// ---- one session ----
+
+export interface View {
+  sessionId: string;
+  /** `undefined` as long as nothing has come of the session. */
+  epoch: string | undefined;
+  seq: number;
+  agentId: string;
+  agentName: string | undefined;
+  title: string | undefined;
+  /** In the order of the log. */
+  items: readonly Item[];
+  /** Messages that are still streaming, by message id. */
+  streaming: ReadonlyMap<string, Streaming>;
+  run: Run | undefined;
+  stop: StopRequest | undefined;
+  /** Runs whose messages wait, in the order of the log. */
+  queue: readonly string[];
+  context: ContextUpdate | undefined;
+  older: 'more' | 'loading' | 'failed' | 'none';
+  closed: SessionClosed | undefined;
+  /** Why the server gives nothing of the session. */
+  problem: Refusal | undefined;
+  /** What there was when last subscribed. */
+  head: number;
+  /** All of it has come, on this connection. */
+  synced: boolean;
+  /** All of it has come at some time: the session can be shown. */
+  loaded: boolean;
+  /** Nothing is applied until the answer to a subscription comes. */
+  awaiting: boolean;
+  /** How often in a row continuity was lost: 1 asks again with the position, 2 without. */
+  resync: 0 | 1 | 2;
+}
+
+export interface Streaming extends StreamedText {
+  runId: string | undefined;
+  at: string;
+}
+
+export interface Run {
+  id: string;
+  status: Exclude<AgentStatusChange['status'], 'idle'>;
+}
+
+/** The user wants the run stopped. */
+export interface StopRequest {
+  clearQueue: boolean;
+  /** The run that the server was asked to stop; unknown until it has a number. */
+  runId: string | undefined;
+}
+
+/** Something that stands in a conversation for good. */
+export type Item = {
+  /** Stays the same from a message's first letter on. */
+  key: string;
+  seq: number;
+  at: string;
+  runId: string | undefined;
+} & ItemBody;
+
+export type ItemBody =
+  | { kind: 'system'; content: string }
+  | { kind: 'seed'; role: 'user' | 'assistant'; content: string }
+  | {
+      kind: 'user';
+      content: string;
+      author: string;
+      commandId: string | undefined;
+      queued: boolean;
+    }
+  | {
+      kind: 'agent';
+      content: string;
+      model: string;
+      finish: AgentResponse['finish_reason'];
+      incomplete: boolean;
+    }
+  | { kind: 'tool'; name: string; args: unknown; outcome: ToolOutcome | undefined }
+  | { kind: 'error'; error: ErrorBody }
+  | { kind: 'end'; outcome: RunOutcome; reason: RunFinished['reason'] };
+
+export interface ToolOutcome {
+  result: unknown;
+  error: ErrorBody | undefined;
+  durationMs: number;
+}
+
+// ---- commands ----
+
+/** A command that is not known to be done. */
+export interface Pending {
+  /** Its `message_id`: the same whenever it is sent. */
+  id: string;
+  type: 'chat_message' | 'session_management' | 'agent_refresh' | 'stop_run';
+  sessionId: string | undefined;
+  agentId: string | undefined;
+  data: Record<string, unknown>;
+  at: number;
+  /**
+   * `waiting` to be sent; `sent`; `unknown` whether it arrived, so it will be sent again; `accepted`,
+   * but its event has not come; `unsettled`: only the log can tell; `refused`.
+   */
+  state: 'waiting' | 'sent' | 'unknown' | 'accepted' | 'unsettled' | 'refused';
+  /** Number of its event, and its run, once accepted. */
+  seq?: number;
+  runId?: string;
+  error?: Refusal;
+}
+
+export function initialState(now: number): State {
+  return {
+    connection: { phase: 'connecting', attempt: 0, nextAt: undefined, since: now, why: undefined },
+    limits: undefined,
+    agents: undefined,
+    agentsError: undefined,
+    sessions: new Map(),
+    list: { phase: 'loading', query: '', found: undefined, cursor: undefined },
+    unread: new Set(),
+    open: undefined,
+    recent: [],
+    views: new Map(),
+    pending: [],
+  };
+}
+
+/** A session of which nothing has come. */
+export function emptyView(sessionId: string): View {
+  return {
+    sessionId,
+    epoch: undefined,
+    seq: 0,
+    // A session's id begins with its agent's.
+    agentId: sessionId.replace(/_[^_]*$/, ''),
+    agentName: undefined,
+    title: undefined,
+    items: [],
+    streaming: new Map(),
+    run: undefined,
+    stop: undefined,
+    queue: [],
+    context: undefined,
+    older: 'none',
+    closed: undefined,
+    problem: undefined,
+    head: 0,
+    synced: false,
+    loaded: false,
+    awaiting: false,
+    resync: 0,
+  };
+}

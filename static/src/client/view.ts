@@ -1,0 +1,210 @@
+/** One session's topic, folded: `(View, frame) -> View`, pure and total. */
+
+import { addEvents, addItem, itemOf } from './items';
+import { appendDelta, countPoints, judge, NO_TEXT, type Position } from './positions';
+import type { Streaming, View } from './state';
+import type {
+  EventEnvelope,
+  History,
+  MessageDelta,
+  MessageSnapshot,
+  Refusal,
+  SnapshotFrame,
+  Subscribed,
+} from './wire.gen';
+
+/** From where the session's events are wanted; `undefined` where nothing of it has come. */
+export function positionOf(view: View | undefined): Position | undefined {
+  return view?.epoch === undefined ? undefined : { epoch: view.epoch, seq: view.seq };
+}
+
+/** Takes in an event of the session's topic. */
+export function foldEvent(view: View, event: EventEnvelope): View {
+  // What still comes of a broken stream must not be joined to what the new one brings.
+  if (view.awaiting || view.problem) return view;
+  if (event.seq === undefined) return foldEphemeral(view, event);
+  switch (judge({ epoch: view.epoch ?? '', seq: view.seq }, event.epoch, event.seq)) {
+    case 'ignore':
+      return view;
+    case 'gap':
+      return lostContinuity(view);
+    case 'apply':
+      return caughtUp(foldDurable({ ...view, seq: event.seq, resync: 0 }, event));
+  }
+}
+
+function foldDurable(view: View, event: EventEnvelope): View {
+  const item = itemOf(event);
+  const next = item ? { ...view, items: addItem(view.items, item) } : view;
+  switch (event.type) {
+    case 'session_created':
+      return { ...next, agentName: event.data.agent_name, title: event.data.title ?? undefined };
+    case 'session_updated':
+      return { ...next, title: event.data.title };
+    case 'session_closed':
+      return { ...next, closed: event.data };
+    case 'user_message':
+      if (!event.data.queued || event.run_id === undefined) return next;
+      return { ...next, queue: [...next.queue, event.run_id] };
+    case 'run_started':
+      if (event.run_id === undefined) return next;
+      return {
+        ...withoutQueued(next, event.run_id),
+        run: { id: event.run_id, status: 'thinking' },
+        stop: next.stop?.runId === undefined ? next.stop : undefined,
+      };
+    case 'agent_response':
+      return { ...next, streaming: without(next.streaming, event.data.message_id) };
+    case 'context_update':
+      return { ...next, context: event.data };
+    case 'run_finished':
+      return endRun(next, event.run_id);
+    default:
+      return next;
+  }
+}
+
+/** Nothing of a run outlives its end: not its state, not a wish to stop it, not text in the open. */
+function endRun(view: View, runId: string | undefined): View {
+  const current = view.run === undefined || view.run.id === runId;
+  const streaming = new Map([...view.streaming].filter(([, text]) => text.runId !== runId));
+  const next = withoutQueued(view, runId);
+  return current ? { ...next, streaming, run: undefined, stop: undefined } : { ...next, streaming };
+}
+
+function withoutQueued(view: View, runId: string | undefined): View {
+  return { ...view, queue: view.queue.filter((queued) => queued !== runId) };
+}
+
+function foldEphemeral(view: View, event: EventEnvelope): View {
+  switch (event.type) {
+    case 'message.delta':
+      return foldDelta(view, event.data, event);
+    case 'message.snapshot':
+      return foldText(view, event.data, event);
+    case 'agent_status_change': {
+      const { status } = event.data;
+      // Only `run_started` begins a run and only `run_finished` ends it.
+      if (view.run === undefined || status === 'idle' || status === view.run.status) return view;
+      return { ...view, run: { ...view.run, status } };
+    }
+    default:
+      return view;
+  }
+}
+
+function foldDelta(view: View, delta: MessageDelta, event: EventEnvelope): View {
+  const known = view.streaming.get(delta.message_id);
+  if (!known && isSettled(view, delta.message_id)) return view;
+  const text = appendDelta(known ?? NO_TEXT, delta.offset, delta.text);
+  if (text === undefined) return lostContinuity(view);
+  if (text === known) return view;
+  return stream({ ...view, resync: 0 }, delta.message_id, { ...begun(known, event), ...text });
+}
+
+function foldText(view: View, snapshot: MessageSnapshot, event: EventEnvelope): View {
+  if (isSettled(view, snapshot.message_id)) return view;
+  const known = view.streaming.get(snapshot.message_id);
+  const { text } = snapshot;
+  const points = countPoints(text);
+  return stream(view, snapshot.message_id, { ...begun(known, event), text, points });
+}
+
+function begun(known: Streaming | undefined, event: EventEnvelope) {
+  return { runId: known?.runId ?? event.run_id, at: known?.at ?? event.timestamp };
+}
+
+function stream(view: View, messageId: string, text: Streaming): View {
+  return { ...view, streaming: new Map(view.streaming).set(messageId, text) };
+}
+
+function isSettled(view: View, messageId: string): boolean {
+  return view.items.some((item) => item.key === messageId);
+}
+
+function without<V>(map: ReadonlyMap<string, V>, key: string): ReadonlyMap<string, V> {
+  if (!map.has(key)) return map;
+  const rest = new Map(map);
+  rest.delete(key);
+  return rest;
+}
+
+// ---- continuity ----
+
+const BROKEN: Refusal = {
+  code: 'internal',
+  message: 'The server sends this chat with gaps, even after asking again.',
+  details: {},
+  retryable: true,
+};
+
+/** Something is missing: asks again with the position, then without one, then gives up. */
+function lostContinuity(view: View): View {
+  if (view.resync === 2) return { ...view, problem: BROKEN };
+  return { ...view, awaiting: true, synced: false, resync: view.resync === 0 ? 1 : 2 };
+}
+
+function caughtUp(view: View): View {
+  if (view.synced || view.seq < view.head) return view;
+  return { ...view, synced: true, loaded: true };
+}
+
+/** The server has answered a subscription; `asked` tells whether this client asked for it. */
+export function foldSubscribed(view: View, ack: Subscribed, asked: boolean): View {
+  if (ack.already) {
+    // Whatever came of it before has been let go, if it is not here.
+    return view.seq < ack.head ? lostContinuity(view) : caughtUp({ ...view, head: ack.head });
+  }
+  if (!ack.recovered) {
+    // A snapshot follows, and until then what is shown stays.
+    return asked ? { ...view, problem: undefined, awaiting: true } : view;
+  }
+  const epoch = view.seq === 0 ? ack.epoch : view.epoch;
+  const next = { ...view, epoch };
+  // Made by the server with a new session, of which everything is still to come.
+  if (!asked) return next;
+  return caughtUp({ ...next, problem: undefined, awaiting: false, head: ack.head });
+}
+
+/** Everything anew, as of the snapshot. */
+export function foldSnapshot(view: View, frame: SnapshotFrame): View {
+  const { session, messages, run, queue, context, head, truncated } = frame.data;
+  const items = addEvents([], messages);
+  const runId = run?.run_id;
+  // Text of the run that is still going stays until its own snapshot replaces it.
+  const streaming = [...view.streaming].filter(([, text]) => runId && text.runId === runId);
+  return {
+    ...view,
+    epoch: frame.epoch,
+    seq: head,
+    agentId: session.agent_id,
+    title: session.title ?? undefined,
+    items,
+    streaming: new Map(streaming),
+    run: run ? { id: run.run_id, status: 'thinking' } : undefined,
+    stop: view.stop?.runId === runId ? view.stop : undefined,
+    queue: queue.map((queued) => queued.run_id),
+    context: context ?? undefined,
+    older: truncated ? 'more' : 'none',
+    closed:
+      session.status === 'closed'
+        ? (view.closed ?? { reason: 'closed', replaced_by: null })
+        : undefined,
+    problem: undefined,
+    head,
+    synced: true,
+    loaded: true,
+    awaiting: false,
+  };
+}
+
+/** A page of older events has come. */
+export function foldOlder(view: View, page: History): View {
+  // Of another life of the log: it has nothing to do with what is shown.
+  if (page.epoch !== view.epoch) return { ...view, older: 'more' };
+  return {
+    ...view,
+    items: addEvents(view.items, page.events),
+    older: page.more ? 'more' : 'none',
+  };
+}

@@ -1,0 +1,110 @@
+/** The page: sidebar, and beside it what the address names. */
+
+import { useSignal } from '@preact/signals';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { Agents } from './Agents';
+import { Announcer } from './Announcer';
+import { Chat } from './Chat';
+import { ConnectionDialog } from './ConnectionDialog';
+import { Dialog } from './Dialog';
+import { isWide } from './media';
+import { sessionTitle } from './names';
+import { showSidebar, sidebarShown } from './preferences';
+import { AGENTS, goTo, route } from './route';
+import { listenForShortcuts } from './shortcuts';
+import { ShortcutsDialog } from './ShortcutsDialog';
+import { focusSearch, Sidebar, SidebarButton } from './Sidebar';
+import { isBusy } from './busy';
+import { useSelect, useStore } from './store';
+
+export function App() {
+  const { client, state } = useStore();
+  const drawerOpen = useSignal(false);
+  const helpOpen = useSignal(false);
+  const shown = route.value;
+
+  const actions = useMemo(() => {
+    const openSidebar = () => {
+      if (isWide.value) showSidebar(true);
+      else drawerOpen.value = true;
+    };
+    return {
+      openSidebar,
+      search() {
+        openSidebar();
+        // After the sidebar has been drawn.
+        requestAnimationFrame(focusSearch);
+      },
+      newChat: () => goTo(AGENTS),
+      help: () => (helpOpen.value = true),
+      stop() {
+        const sessionId = state.peek().open;
+        const field = document.querySelector<HTMLTextAreaElement>('.composer textarea');
+        const wanted = field && (field === document.activeElement || field.value === '');
+        if (sessionId === undefined || !wanted || !isBusy(state.peek(), sessionId)) return false;
+        client.stop(sessionId, false);
+        return true;
+      },
+    };
+  }, []);
+
+  useEffect(() => listenForShortcuts(actions), []);
+  const main = useRef<HTMLElement>(null);
+  const first = useRef(shown);
+  useEffect(() => {
+    if (shown === first.current) return;
+    drawerOpen.value = false;
+    // What had the focus has gone with the page before.
+    requestAnimationFrame(() => document.activeElement === document.body && main.current?.focus());
+  }, [shown]);
+
+  const title = useSelect(
+    (now) => (shown.page === 'session' ? sessionTitle(now, shown.sessionId) : undefined),
+    shown,
+  );
+  useEffect(() => {
+    document.title = title === undefined ? 'Duologue' : `${title} – Duologue`;
+  }, [title]);
+
+  const beside = isWide.value && sidebarShown.value;
+  return (
+    <div class={beside ? 'app with-sidebar' : 'app'}>
+      {beside && <Sidebar onHelp={actions.help} onClose={() => showSidebar(false)} />}
+      {!isWide.value && drawerOpen.value && (
+        <Dialog className="drawer" label="Chats" onClose={() => (drawerOpen.value = false)}>
+          {(close) => <Sidebar onHelp={actions.help} onClose={close} />}
+        </Dialog>
+      )}
+      <main ref={main} class="main" tabIndex={-1}>
+        {shown.page === 'session' ? (
+          <Chat
+            key={shown.sessionId}
+            sessionId={shown.sessionId}
+            onOpenSidebar={beside ? undefined : actions.openSidebar}
+          />
+        ) : (
+          <>
+            <header class="bar">
+              {!beside && <SidebarButton onClick={actions.openSidebar} />}
+            </header>
+            {shown.page === 'agents' ? <Agents /> : <UnknownPage />}
+          </>
+        )}
+      </main>
+      <ConnectionDialog />
+      <Announcer />
+      {helpOpen.value && <ShortcutsDialog onClose={() => (helpOpen.value = false)} />}
+    </div>
+  );
+}
+
+function UnknownPage() {
+  return (
+    <section class="page">
+      <h1>There is nothing at this address</h1>
+      <p>
+        <a href={AGENTS}>Choose an agent</a> to start a chat, or open one from the list.
+      </p>
+    </section>
+  );
+}

@@ -1,0 +1,61 @@
+/** One chat: head, messages, and the field to write in. */
+
+import { useSignal } from '@preact/signals';
+import { useRef } from 'preact/hooks';
+import { ChatHead } from './ChatHead';
+import { Composer, type ComposerHandle } from './Composer';
+import { EndedBanner } from './EndedBanner';
+import { MessageList } from './MessageList';
+import { useView } from './store';
+
+interface Props {
+  sessionId: string;
+  /** `undefined` while the sidebar is there. */
+  onOpenSidebar: (() => void) | undefined;
+}
+
+export function Chat({ sessionId, onOpenSidebar }: Props) {
+  const loaded = useView(sessionId, (view) => view.loaded);
+  const problem = useView(sessionId, (view) => view.problem);
+  const closed = useView(sessionId, (view) => view.closed);
+  const composer = useRef<ComposerHandle>(null);
+  /** Counts messages sent, each of which takes the reader to the end. */
+  const sent = useSignal(0);
+  const ended = closed !== undefined || problem !== undefined;
+
+  return (
+    <>
+      <ChatHead sessionId={sessionId} onOpenSidebar={onOpenSidebar} />
+      {loaded ? (
+        <MessageList
+          sessionId={sessionId}
+          sent={sent}
+          onEdit={(text) => composer.current?.insert(text)}
+        />
+      ) : (
+        <div class="chat-body">{!problem && <Loading />}</div>
+      )}
+      <div class="chat-foot">
+        {ended && <EndedBanner sessionId={sessionId} />}
+        {(loaded || !problem) && (
+          <Composer
+            sessionId={sessionId}
+            handle={composer}
+            isLoading={!loaded}
+            isEnded={ended}
+            onSent={() => sent.value++}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+function Loading() {
+  return (
+    <div class="loading">
+      <span class="spinner" aria-hidden="true" />
+      Loading agent…
+    </div>
+  );
+}

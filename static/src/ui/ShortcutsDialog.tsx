@@ -1,0 +1,34 @@
+/** The keys that work here. */
+
+import { Dialog } from './Dialog';
+import { Icon } from './Icon';
+import { SHORTCUTS } from './shortcuts';
+
+export function ShortcutsDialog({ onClose }: { onClose(): void }) {
+  return (
+    <Dialog className="dialog" label="Keyboard shortcuts" onClose={onClose}>
+      {(close) => (
+        <>
+          <div class="dialog-head">
+            <h2>Keyboard shortcuts</h2>
+            <button type="button" class="icon-button" aria-label="Close" onClick={close}>
+              <Icon name="close" />
+            </button>
+          </div>
+          <dl class="shortcuts">
+            {SHORTCUTS.map(([keys, does]) => (
+              <div key={does}>
+                <dt>
+                  {keys.split(' + ').map((key) => (
+                    <kbd key={key}>{key}</kbd>
+                  ))}
+                </dt>
+                <dd>{does}</dd>
+              </div>
+            ))}
+          </dl>
+        </>
+      )}
+    </Dialog>
+  );
+}

@@ -1,0 +1,24 @@
+/** What is going on in a session, in words and as a fact. */
+
+import { messagesOf } from '../client/commands';
+import type { State } from '../client/state';
+
+/** From the moment a message is sent until its run has ended. */
+export function isBusy({ views, pending }: State, sessionId: string): boolean {
+  if (views.get(sessionId)?.run) return true;
+  return messagesOf(pending, sessionId).some(({ state }) => state !== 'refused');
+}
+
+const ACTIVITIES = {
+  thinking: 'thinking',
+  responding: 'responding',
+  calling_tool: 'using a tool',
+} as const;
+
+/** What an agent does in a session, if it does anything. */
+export function activityOf({ views, sessions }: State, sessionId: string): string | undefined {
+  const view = views.get(sessionId);
+  if (view?.run) return ACTIVITIES[view.run.status];
+  const isFollowed = view?.synced ?? false;
+  return !isFollowed && sessions.get(sessionId)?.status === 'running' ? 'working' : undefined;
+}
