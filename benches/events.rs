@@ -44,6 +44,8 @@ impl Subscriber for Counter {
     fn hand_over(&self, _: &[Arc<Event>]) {}
     fn announce(&self, _: &Topic, _: &Epoch, _: Seq) {}
     fn invite(&self, _: &Topic) {}
+    fn end_subscription(&self, _topic: &Topic) {}
+
     fn cut_off(&self) {}
 }
 

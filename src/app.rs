@@ -47,6 +47,9 @@ const BACKLOG: u32 = 4096;
 const WRITE_BUFFER: usize = doors::ws::socket::WRITE_BYTES;
 /// How long a client may take to send its request's head.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the closing handshake a WebSocket client waits for the server to end the connection (RFC 6455, 7.1.1):
+/// the dispatcher does not linger. It can only for half a second and more: its clock is that coarse.
+const LINGER: Duration = Duration::ZERO;
 /// How long closed sockets get to take what was still to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tokens of a model that nobody knows the window of.
@@ -109,6 +112,7 @@ impl App {
         .backlog(BACKLOG)
         .h1_write_buffer_size(WRITE_BUFFER)
         .client_request_timeout(REQUEST_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
         .max_connections(usize::MAX)
         .disable_signals()
         .bind(settings.bind)

@@ -128,6 +128,11 @@ impl Terminal {
             Some(session_id) => {
                 terminal.session_id.clone_from(session_id);
                 terminal.subscribe(None).await?;
+                // What is said before the session is being watched would end unseen.
+                while terminal.transcript.position().1 == 0 {
+                    let frame = terminal.frontend.next_json().await?;
+                    terminal.take_event(&frame).await?;
+                }
             }
             None => terminal.create(chat.agent.as_deref()).await?,
         }
@@ -331,7 +336,7 @@ impl Terminal {
 
     /// Connects again, goes on from the position, and repeats what was not answered.
     async fn reconnect(&mut self, code: u16, reason: &str) -> anyhow::Result<()> {
-        if (4400..=4499).contains(&code) {
+        if (4400..=4999).contains(&code) {
             bail!("the server closed the connection for good: {code} {reason}");
         }
         if self.connected.elapsed() > HEALTHY {

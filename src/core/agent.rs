@@ -120,10 +120,19 @@ struct QueuedMessage {
     run_id: RunId,
     first: bool,
     bytes: usize,
-    /// It is in the log; before that it cannot run.
-    committed: bool,
-    /// It was cleared before it was in the log.
-    cleared: bool,
+    state: QueueState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QueueState {
+    /// On its way to the log.
+    Appending,
+    /// The same, and cleared as soon as it is there.
+    AppendingInVain,
+    /// In the log: it may run.
+    Waiting,
+    /// The end of its run, which never began, is on its way to the log.
+    Clearing,
 }
 
 struct Closing {
@@ -144,7 +153,7 @@ impl Agent {
             .into_iter()
             .map(|QueuedRun { run_id, first, .. }| {
                 let bytes = conversation.waiting_bytes(&run_id);
-                QueuedMessage { run_id, first, bytes, committed: true, cleared: false }
+                QueuedMessage { run_id, first, bytes, state: QueueState::Waiting }
             })
             .collect();
         Self {
@@ -234,7 +243,7 @@ impl Agent {
             });
         } else {
             let first = queue == Queued::First;
-            self.enqueue(QueuedMessage { run_id, first, bytes, committed: false, cleared: false });
+            self.enqueue(QueuedMessage { run_id, first, bytes, state: QueueState::Appending });
             self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
                 Ok(committed) => {
                     reply.done(Done::Accepted { run_id, seq: committed.first_seq });
@@ -274,9 +283,10 @@ impl Agent {
     /// A message that waits is in the log.
     fn queued(&mut self, run_id: RunId, ctx: &mut Context<Self>) {
         let Some(queued) = self.queue.iter_mut().find(|queued| queued.run_id == run_id) else { return };
-        queued.committed = true;
-        if queued.cleared {
-            self.clear(vec![run_id], ctx);
+        let in_vain = queued.state == QueueState::AppendingInVain;
+        queued.state = QueueState::Waiting;
+        if in_vain {
+            self.clear(&[run_id], ctx);
         }
     }
 
@@ -297,10 +307,8 @@ impl Agent {
             (Some(wanted), _) => return self.stop_other(wanted, reply, ctx),
         }
         if clear_queue {
-            self.queue.iter_mut().for_each(|queued| queued.cleared = true);
-            let committed = self.queue.iter().filter(|queued| queued.committed);
-            let run_ids = committed.map(|queued| queued.run_id).collect();
-            self.clear(run_ids, ctx);
+            let run_ids: Vec<_> = self.queue.iter().map(|queued| queued.run_id).collect();
+            self.clear(&run_ids, ctx);
         }
         self.stops.push(reply);
         self.feed([Input::Stop(EndReason::Stopped)], Permits::default(), ctx);
@@ -310,8 +318,8 @@ impl Agent {
     fn stop_other(&mut self, run_id: RunId, reply: ReplyTo, ctx: &mut Context<Self>) {
         let details = serde_json::json!({ "run_id": run_id });
         match self.queue.iter_mut().find(|queued| queued.run_id == run_id) {
-            Some(queued) if queued.committed && !queued.cleared => {
-                queued.cleared = true;
+            Some(queued) if queued.state == QueueState::Waiting => {
+                queued.state = QueueState::Clearing;
                 let entries = vec![never_began(run_id, EndReason::Cleared)];
                 let done = Done::Stopped { outcome: Outcome::Cancelled };
                 let commands = reply.remember(done.clone()).into_iter().collect();
@@ -330,14 +338,25 @@ impl Agent {
         }
     }
 
-    /// Takes messages that are in the log from the queue.
-    fn clear(&mut self, run_ids: Vec<RunId>, ctx: &mut Context<Self>) {
-        if run_ids.is_empty() {
+    /// Takes messages from the queue: those that are in the log now, the others once they are.
+    fn clear(&mut self, run_ids: &[RunId], ctx: &mut Context<Self>) {
+        let mut entries = Vec::new();
+        for queued in self.queue.iter_mut().filter(|queued| run_ids.contains(&queued.run_id)) {
+            match queued.state {
+                QueueState::Appending => queued.state = QueueState::AppendingInVain,
+                QueueState::Waiting => {
+                    queued.state = QueueState::Clearing;
+                    entries.push((queued.run_id, never_began(queued.run_id, EndReason::Cleared)));
+                }
+                QueueState::AppendingInVain | QueueState::Clearing => {}
+            }
+        }
+        if entries.is_empty() {
             return;
         }
-        let entries = run_ids.iter().map(|run_id| never_began(*run_id, EndReason::Cleared)).collect();
+        let (cleared, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         self.commit(entries, Vec::new(), ctx, move |agent, _| {
-            agent.queue.retain(|queued| !run_ids.contains(&queued.run_id));
+            agent.queue.retain(|queued| !cleared.contains(&queued.run_id));
         });
     }
 
@@ -560,7 +579,7 @@ impl Agent {
             return;
         }
         let Some(profile) = &self.profile else { return };
-        if self.queue.first().is_some_and(|next| next.committed && !next.cleared) {
+        if self.queue.first().is_some_and(|next| next.state == QueueState::Waiting) {
             let run_id = self.queue.remove(0).run_id;
             self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
             self.commit(vec![run_started(run_id)], Vec::new(), ctx, |agent, ctx| {

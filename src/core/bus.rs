@@ -9,7 +9,7 @@
 //! batch fails, all that waits behind it fails too, and no number is used up.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
@@ -23,20 +23,19 @@ use actix::{
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use self::session_list::{ListChange, ListChanges};
 use super::{
     command::{Caller, Remember},
     connections::{Connections, NotSubscribed},
     end_process_if_panicking,
     event::{AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
-    ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, SessionId, Topic},
+    ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, Topic},
     log::{Rest, Window},
     pace::Permits,
     ports::{Append, AppendError, Appended, Overflow, Store, StoreError, Subscriber},
     session::{SessionRecord, changes_record},
 };
 
-/// Changes of the session list are gathered for this long; a session that changes twice is told once.
-const LIST_INTERVAL: Duration = Duration::from_millis(100);
 /// A subscriber is woken this soon after it was offered something, even if more is coming.
 const MAX_WAKE_DELAY: Duration = Duration::from_millis(1);
 
@@ -178,13 +177,6 @@ pub struct Tell {
     pub event: Ephemeral,
 }
 
-/// The caller shows the session list: its connections are told of changes before others are.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct FollowList {
-    pub caller: Caller,
-}
-
 /// How much the bus holds.
 #[derive(Message)]
 #[rtype(result = "BusFigures")]
@@ -263,8 +255,7 @@ pub struct EventBus {
     topics: HashMap<Topic, TopicState>,
     connections: Connections,
     unwoken: Unwoken,
-    /// Sessions whose record in the list has changed since it was last told.
-    changed_sessions: HashSet<SessionId>,
+    list_changes: ListChanges,
 }
 
 /// Subscribers that have been offered events and not been woken.
@@ -327,7 +318,7 @@ impl EventBus {
             topics: HashMap::new(),
             connections: Connections::default(),
             unwoken: Unwoken::default(),
-            changed_sessions: HashSet::new(),
+            list_changes: ListChanges::default(),
         }
     }
 
@@ -458,7 +449,10 @@ impl EventBus {
         match outcome {
             Ok(Appended { removed }) => {
                 self.commit(topic, batch, ctx);
-                removed.into_iter().for_each(|record| self.tell_removed(record));
+                for SessionRecord { session_id, owner, .. } in removed {
+                    self.end_topic(&Topic::Session(session_id.clone()));
+                    self.list_changed(session_id, ListChange::Removed { owner }, ctx);
+                }
             }
             Err(error) => self.roll_back(topic, batch, &error),
         }
@@ -494,7 +488,7 @@ impl EventBus {
         if let Some(session_id) = topic.session()
             && batch.events.iter().filter_map(|event| event.as_durable()).any(changes_record)
         {
-            self.note_change(session_id.clone(), ctx);
+            self.list_changed(session_id.clone(), ListChange::Record, ctx);
         }
         // Whoever published may have gone.
         let _ = batch.committed.send(Ok(Committed { epoch, first_seq, events: batch.events }));
@@ -614,39 +608,22 @@ impl EventBus {
         }
     }
 
+    /// Forgets a topic whose log is no more: its name may come to stand for another.
+    fn end_topic(&mut self, topic: &Topic) {
+        let Some(state) = self.topics.remove(topic) else { return };
+        for (connection, subscriber) in state.subscribers {
+            self.connections.unsubscribe(connection, topic);
+            subscriber.end_subscription(topic);
+        }
+        let gone = AppendError::Conflict;
+        state.waiting.into_iter().for_each(|item| item.fail(&gone));
+    }
+
     /// Lets a topic leave memory. Its window is no reason to stay: the store has what it holds.
     fn forget_if_unused(&mut self, topic: &Topic) {
         if self.topics.get(topic).is_some_and(TopicState::is_unused) {
             self.topics.remove(topic);
         }
-    }
-
-    fn note_change(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
-        if self.changed_sessions.is_empty() {
-            ctx.run_later(LIST_INTERVAL, |bus, ctx| bus.tell_changes(ctx));
-        }
-        self.changed_sessions.insert(session_id);
-    }
-
-    /// Tells each principal's connections how the list's records of its sessions stand now.
-    fn tell_changes(&mut self, ctx: &mut Context<Self>) {
-        for session_id in std::mem::take(&mut self.changed_sessions) {
-            let record = self.store.session(&session_id);
-            ctx.spawn(record.into_actor(self).map(move |state, bus, _| {
-                let Ok(Some(state)) = state else { return };
-                let followers = bus.connections.list_followers(&state.record.owner);
-                let body = Ephemeral::SessionListChanged(Box::new(state.record));
-                let event = Arc::new(Event::ephemeral(Topic::Session(session_id), None, body));
-                bus.offer_each(followers, &event);
-            }));
-        }
-    }
-
-    fn tell_removed(&mut self, SessionRecord { session_id, owner, .. }: SessionRecord) {
-        let followers = self.connections.list_followers(&owner);
-        let body = Ephemeral::SessionListRemoved(session_id.clone());
-        let event = Arc::new(Event::ephemeral(Topic::Session(session_id), None, body));
-        self.offer_each(followers, &event);
     }
 
     fn offer_each(&mut self, to: Vec<(ConnectionId, Arc<dyn Subscriber>)>, event: &Arc<Event>) {
@@ -906,14 +883,6 @@ impl Handler<Tell> for EventBus {
     }
 }
 
-impl Handler<FollowList> for EventBus {
-    type Result = ();
-
-    fn handle(&mut self, FollowList { caller }: FollowList, _ctx: &mut Self::Context) {
-        self.connections.prefer_in_list(&caller);
-    }
-}
-
 impl Handler<GetFigures> for EventBus {
     type Result = MessageResult<GetFigures>;
 
@@ -926,5 +895,6 @@ impl Handler<GetFigures> for EventBus {
     }
 }
 
+mod session_list;
 #[cfg(test)]
 mod tests;

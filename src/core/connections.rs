@@ -1,7 +1,7 @@
 //! Who is connected, and to which topics each connection is subscribed (pure).
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,16 +13,13 @@ use super::{
 
 /// Topics that one connection may be subscribed to.
 pub const MAX_TOPICS: usize = 1024;
-/// Connections of one principal that are told of changes in its session list. Where there are more,
-/// those that asked for the list last, or connected last, are told: nobody has more tabs than that.
-const MAX_LIST_FOLLOWERS: usize = 16;
 
 /// The open connections that take events.
 #[derive(Default)]
 pub struct Connections {
     by_id: HashMap<ConnectionId, Connection>,
     by_caller: HashMap<Caller, Vec<ConnectionId>>,
-    list_followers: HashMap<Principal, VecDeque<ConnectionId>>,
+    by_principal: HashMap<Principal, HashSet<ConnectionId>>,
 }
 
 struct Connection {
@@ -41,7 +38,7 @@ pub enum NotSubscribed {
 impl Connections {
     pub fn insert(&mut self, id: ConnectionId, caller: Caller, subscriber: Arc<dyn Subscriber>) {
         self.by_caller.entry(caller.clone()).or_default().push(id);
-        self.follow_list(&caller.principal, id);
+        self.by_principal.entry(caller.principal.clone()).or_default().insert(id);
         self.by_id.insert(id, Connection { caller, subscriber, topics: HashSet::new() });
     }
 
@@ -55,10 +52,10 @@ impl Connections {
                 self.by_caller.remove(&connection.caller);
             }
         }
-        if let Some(followers) = self.list_followers.get_mut(principal) {
-            followers.retain(|other| *other != id);
-            if followers.is_empty() {
-                self.list_followers.remove(principal);
+        if let Some(ids) = self.by_principal.get_mut(principal) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_principal.remove(principal);
             }
         }
         connection.topics
@@ -96,30 +93,13 @@ impl Connections {
         self.resolve(self.by_caller.get(caller).into_iter().flatten())
     }
 
-    /// The caller shows the list: its connections come before others that only might.
-    pub fn prefer_in_list(&mut self, caller: &Caller) {
-        for id in self.ids_of(caller) {
-            if let Some(followers) = self.list_followers.get_mut(&caller.principal) {
-                followers.retain(|other| *other != id);
-            }
-            self.follow_list(&caller.principal, id);
-        }
-    }
-
-    pub fn list_followers(&self, principal: &Principal) -> Vec<(ConnectionId, Arc<dyn Subscriber>)> {
-        self.resolve(self.list_followers.get(principal).into_iter().flatten())
+    /// All connections of a principal, whatever their `client_id`.
+    pub fn of_principal(&self, principal: &Principal) -> Vec<(ConnectionId, Arc<dyn Subscriber>)> {
+        self.resolve(self.by_principal.get(principal).into_iter().flatten())
     }
 
     pub fn count(&self) -> usize {
         self.by_id.len()
-    }
-
-    fn follow_list(&mut self, principal: &Principal, id: ConnectionId) {
-        let followers = self.list_followers.entry(principal.clone()).or_default();
-        followers.push_back(id);
-        if followers.len() > MAX_LIST_FOLLOWERS {
-            followers.pop_front();
-        }
     }
 
     fn resolve<'a>(

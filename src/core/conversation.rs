@@ -430,7 +430,7 @@ fn context_overflow(needed: u64, window: u64, answer: u64) -> Problem {
 mod tests {
     use super::*;
     use crate::core::{
-        event::{EndReason, Entry, FinishReason, Outcome, Queued, Timestamp, Trigger, Usage},
+        event::{AgentResponse, EndReason, Entry, FinishReason, Outcome, Queued, Timestamp, Trigger, Usage},
         ids::{Principal, Topic},
     };
 

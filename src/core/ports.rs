@@ -313,6 +313,9 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Asks the subscriber to subscribe to `topic` from its beginning.
     fn invite(&self, topic: &Topic);
 
+    /// The topic's log is no more, and with it the subscription.
+    fn end_subscription(&self, topic: &Topic);
+
     /// Continuity is broken: the subscriber must end its connection and resume from what it has.
     fn cut_off(&self);
 }

@@ -22,6 +22,8 @@ use super::{
 const MAX_STEPS: u32 = 16;
 /// An answer takes this many bytes at most as a JSON string, so that its event stays within 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024 - 8 * 1024;
+/// Of a longer name, this much is kept: it is no tool's, and only goes back in an error.
+const MAX_TOOL_NAME_CHARS: usize = 128;
 /// A delta carries at most this much text; more is several deltas.
 const MAX_DELTA_BYTES: usize = 16 * 1024;
 
@@ -150,7 +152,8 @@ impl Run {
                 Vec::new()
             }
             (Phase::Asking, Input::Text(text)) => self.text(&text, now),
-            (Phase::Asking, Input::ToolCall(call)) => {
+            (Phase::Asking, Input::ToolCall(mut call)) => {
+                call.name = call.name.chars().take(MAX_TOOL_NAME_CHARS).collect();
                 self.step.calls.push(Call { call, began: None, ended: false });
                 Vec::new()
             }

@@ -38,6 +38,7 @@ pub enum Given {
     Event(Arc<Event>),
     Announced { head: Seq },
     Invited,
+    Ended(Topic),
     CutOff,
 }
 
@@ -118,6 +119,10 @@ impl Subscriber for Probe {
         self.push(Given::Invited);
     }
 
+    fn end_subscription(&self, topic: &Topic) {
+        self.push(Given::Ended(topic.clone()));
+    }
+
     fn cut_off(&self) {
         self.push(Given::CutOff);
     }
@@ -144,7 +149,11 @@ pub enum Verdict {
 
 impl GatedStore {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(MemoryStore::new(usize::MAX)), gate: Mutex::default() })
+        Self::with_bound(usize::MAX)
+    }
+
+    pub fn with_bound(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { inner: Arc::new(MemoryStore::new(max_bytes)), gate: Mutex::default() })
     }
 
     /// From now on appends wait for a verdict.

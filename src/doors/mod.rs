@@ -41,13 +41,22 @@ use wire::{
 };
 use ws::{
     backend_api::BackendApi,
-    connection::{Connection, Path, Register},
+    connection::{Connection, Register},
     frontend_api::FrontendApi,
     guard::FrameLimits,
     socket::{self, Door, MAX_IN_FLIGHT, Socket},
     tcp,
     watchdog::Watchdog,
 };
+
+/// Which socket a client has opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// `/ws/frontend-api`: shows events.
+    Frontend,
+    /// `/ws/backend-api`: takes commands.
+    Backend,
+}
 
 /// What the doors lead to.
 pub struct Doors {
@@ -98,8 +107,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/ws/frontend-api", web::get().to(frontend_api))
         .route("/ws/backend-api", web::get().to(backend_api))
-        .route("/health", web::get().to(health::live))
-        .route("/ready", web::get().to(health::ready))
+        .service(web::resource("/health").get(health::live))
+        .service(web::resource("/ready").get(health::ready))
         .default_service(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(ui::serve));
 }
 
@@ -137,10 +146,11 @@ fn upgrade<A: Door>(
         Err(problem) => return Ok(problem_response(&problem)),
     };
     if !request.headers().contains_key(header::UPGRADE) {
+        // RFC 9110, section 15.5.22.
         let message = "this is a WebSocket endpoint; connect with ws:// and an Upgrade header";
         let problem = Problem::new(ErrorCode::BadRequest, message);
-        let mut response = problem_response(&problem);
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let mut response = problem_response_as(StatusCode::UPGRADE_REQUIRED, &problem);
+        response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
         return Ok(response);
     }
     let watchdog = request.app_data::<Rc<Watchdog>>().expect("each worker has a watchdog").clone();
@@ -185,13 +195,17 @@ fn check_host(request: &HttpRequest, doors: &Doors) -> Result<(), Problem> {
 
 /// A problem as the answer to a request (RFC 9457).
 fn problem_response(problem: &Problem) -> HttpResponse {
-    let row = row(problem.code);
-    let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(row(problem.code).status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    problem_response_as(status, problem)
+}
+
+fn problem_response_as(status: StatusCode, problem: &Problem) -> HttpResponse {
+    let details = if problem.details.is_null() { &serde_json::json!({}) } else { &problem.details };
     HttpResponse::build(status).content_type("application/problem+json").json(serde_json::json!({
         "title": status.canonical_reason(),
-        "status": row.status,
-        "code": row.code,
+        "status": status.as_u16(),
+        "code": row(problem.code).code,
         "detail": problem.message,
-        "details": problem.details,
+        "details": details,
     }))
 }

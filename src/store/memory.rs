@@ -127,12 +127,20 @@ impl MemoryStore {
         log
     }
 
-    /// Removes closed sessions, oldest first, until `added` bytes fit.
+    /// Removes closed sessions, oldest first, until `added` bytes fit; none if all of them would not do.
     fn make_room(&self, catalog: &mut Catalog, added: usize) -> Result<Vec<SessionRecord>, AppendError> {
+        let mut missing = (catalog.bytes + added).saturating_sub(self.max_bytes);
+        let mut to_remove = 0;
+        while missing > 0 {
+            let next = catalog.closed.get(to_remove).cloned().ok_or(AppendError::Full)?;
+            missing =
+                missing.saturating_sub(self.with_log(&Topic::Session(next), |log| log.bytes).unwrap_or(0));
+            to_remove += 1;
+        }
+        let closed: Vec<_> = catalog.closed.drain(..to_remove).collect();
         let mut removed = Vec::new();
-        while catalog.bytes + added > self.max_bytes {
-            let oldest = catalog.closed.pop_front().ok_or(AppendError::Full)?;
-            let log = self.logs.write().expect("no panic while locked").remove(&Topic::Session(oldest));
+        for session_id in closed {
+            let log = self.logs.write().expect("no panic while locked").remove(&Topic::Session(session_id));
             let Some(log) = log else { continue };
             let log = lock(&log);
             catalog.bytes = catalog.bytes.saturating_sub(log.bytes);

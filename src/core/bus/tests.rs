@@ -2,10 +2,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    session_list::{LIST_INTERVAL, TOLD_AT_ONCE},
+    *,
+};
 use crate::core::{
-    event::{AgentResponse, EndReason, FinishReason, Outcome, Queued, Trigger, Usage},
-    ids::Principal,
+    event::{AgentResponse, CloseReason, EndReason, FinishReason, Outcome, Queued, Trigger, Usage},
+    ids::{Principal, SessionId},
     ports::{PageLimit, ReadFrom},
     testing::{GatedStore, Given, Probe, Verdict, caller, settle},
 };
@@ -20,7 +23,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let store = GatedStore::new();
+        Self::with_store(GatedStore::new())
+    }
+
+    fn with_store(store: Arc<GatedStore>) -> Self {
         let bus = Bus::new(EventBus::new(store.clone()).start());
         Self { store, bus }
     }
@@ -362,22 +368,53 @@ async fn a_changed_session_is_told_to_the_list_of_its_owner_once() {
 }
 
 #[actix::test]
-async fn the_list_is_told_to_so_many_connections_and_those_that_show_it_first() {
-    let fixture = Fixture::new();
-    let (_, shows_list) = fixture.connect("shows-list").await;
-    let mut others = Vec::new();
-    for number in 0..30 {
-        others.push(fixture.connect(&format!("other-{number}")).await.1);
+async fn a_session_that_makes_room_is_forgotten_and_its_name_may_stand_for_another() {
+    let fixture = Fixture::with_store(GatedStore::with_bound(64 * 1024));
+    let (connection, probe) = fixture.connect("watcher").await;
+    let first = fixture.create(&session(100), caller("me")).await;
+    let head = Position { epoch: first.epoch.clone(), seq: 1 };
+    assert_eq!(fixture.attach(connection, &session(100), head).await, Attached::Live);
+    let closed = Durable::SessionClosed { reason: CloseReason::Closed, replaced_by: None };
+    fixture.bus.publish(&session(100), Origin::Log, vec![closed.into()], vec![]).await.unwrap().unwrap();
+
+    let mut number = 100;
+    let is_end = |given: &Given| matches!(given, Given::Ended(topic) if *topic == session(100));
+    while !probe.take().iter().any(is_end) {
+        number += 1;
+        fixture.create(&session(number), caller("me")).await;
     }
-    fixture.bus.notify(FollowList { caller: caller("shows-list") });
+    let second = fixture.create(&session(100), caller("me")).await;
+
+    assert_ne!(first.epoch, second.epoch);
+    assert_eq!(second.first_seq, 1);
+    assert!(probe.take_events().is_empty(), "who watched the old one does not watch the new");
+}
+
+#[actix::test]
+async fn a_list_that_changes_much_is_told_so_much_at_a_time_and_to_everybody() {
+    const CONNECTIONS: usize = 100;
+    const SESSIONS: u64 = 20;
+    let fixture = Fixture::new();
+    let mut probes = Vec::new();
+    for number in 0..CONNECTIONS {
+        probes.push(fixture.connect(&format!("client-{number}")).await.1);
+    }
     tokio::time::pause();
-    fixture.create(&session(100), caller("me")).await;
+    for number in 0..SESSIONS {
+        fixture.create(&session(100 + number), caller("me")).await;
+    }
+    let told = |probes: &[Arc<Probe>]| probes.iter().map(|probe| probe.take_events().len()).sum::<usize>();
 
-    tokio::time::advance(2 * LIST_INTERVAL).await;
-    settle().await;
+    let mut sum = 0;
+    for _ in 0..100 {
+        tokio::time::advance(LIST_INTERVAL).await;
+        settle().await;
+        let now = told(&probes);
+        assert!(now < TOLD_AT_ONCE + CONNECTIONS, "{now} at once");
+        sum += now;
+    }
 
-    assert_eq!(shows_list.take_events().len(), 1);
-    assert_eq!(others.iter().map(|probe| probe.take_events().len()).sum::<usize>(), 15);
+    assert_eq!(sum, CONNECTIONS * SESSIONS as usize, "each of each, once");
 }
 
 // ---- any interleaving ----

@@ -5,12 +5,15 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::json;
-use crate::core::{
-    command::{Caller, Command, CommandKey, Idempotency, OnBusy},
-    error::{ErrorCode, Problem},
-    event::Timestamp,
-    ids::{AgentId, CommandId, Epoch, Position, RunId, Seq, SessionId},
-    run::MAX_ANSWER_BYTES,
+use crate::{
+    core::{
+        command::{Caller, Command, CommandKey, Idempotency, OnBusy},
+        error::{ErrorCode, Problem},
+        event::Timestamp,
+        ids::{AgentId, CommandId, Epoch, Position, RunId, Seq, SessionId},
+        run::MAX_ANSWER_BYTES,
+    },
+    doors::Path,
 };
 
 /// Bytes of a message's `content`, at most.
@@ -164,8 +167,8 @@ struct UnsubscribeData {
 
 // ---- decoding ----
 
-/// Reads a client's frame.
-pub fn decode(text: &str) -> Inbound {
+/// Reads a frame that a client has sent on this path.
+pub fn decode(text: &str, path: Path) -> Inbound {
     let reject = |problem| Inbound { reply_to: None, request: Err(problem) };
     let fields = match json::parse(text) {
         Ok(Value::Object(fields)) => fields,
@@ -180,7 +183,7 @@ pub fn decode(text: &str) -> Inbound {
             return reject(Problem::invalid_field("message_id", expected));
         }
     };
-    Inbound { reply_to, request: Frame::new(fields).and_then(Frame::request) }
+    Inbound { reply_to, request: Frame::new(fields).and_then(|frame| frame.request(path)) }
 }
 
 /// What makes a command idempotent: its sender's id for it, and what it says.
@@ -217,7 +220,24 @@ impl Frame {
         Ok(Self { kind, envelope, data })
     }
 
-    fn request(self) -> Result<Request, Problem> {
+    fn request(self, path: Path) -> Result<Request, Problem> {
+        match (self.kind.as_str(), path) {
+            ("ping", _) => Ok(Request::Ping),
+            ("heartbeat", _) => Ok(Request::Heartbeat),
+            ("subscribe" | "unsubscribe", Path::Frontend) => self.subscription(),
+            ("subscribe" | "unsubscribe", Path::Backend) => {
+                Err(forbidden("subscriptions are made on /ws/frontend-api"))
+            }
+            _ => match (self.command(), path) {
+                // Whatever else may be wrong with it.
+                (Err(problem), _) if problem.code == ErrorCode::UnknownType => Err(problem),
+                (_, Path::Frontend) => Err(forbidden("commands are sent on /ws/backend-api")),
+                (command, Path::Backend) => command,
+            },
+        }
+    }
+
+    fn command(self) -> Result<Request, Problem> {
         match self.kind.as_str() {
             "session_management" => self.session_management(),
             "agent_refresh" => Ok(Request::Command(Command::RefreshAgent {
@@ -244,14 +264,6 @@ impl Frame {
             }
             "get_agents" => Ok(Request::GetAgents),
             "get_models" => Ok(Request::GetModels),
-            "subscribe" => self.subscribe(),
-            "unsubscribe" => {
-                let UnsubscribeData { topics } = self.topic_data()?;
-                check_topic_count(topics.len())?;
-                Ok(Request::Unsubscribe(Unsubscribe { topics }))
-            }
-            "ping" => Ok(Request::Ping),
-            "heartbeat" => Ok(Request::Heartbeat),
             other => Err(unknown_type(&format!("unknown type {other:?}"), json!({ "type": other }))),
         }
     }
@@ -305,6 +317,15 @@ impl Frame {
                 Err(unknown_type(&message, json!({ "type": "session_management", "action": other })))
             }
         }
+    }
+
+    fn subscription(self) -> Result<Request, Problem> {
+        if self.kind == "subscribe" {
+            return self.subscribe();
+        }
+        let UnsubscribeData { topics } = self.topic_data()?;
+        check_topic_count(topics.len())?;
+        Ok(Request::Unsubscribe(Unsubscribe { topics }))
     }
 
     /// `topics` may stand in `data` or in the envelope; or one session, or one agent, is named.
@@ -370,9 +391,10 @@ impl Frame {
 
     /// An id that may stand in the envelope or in `data`.
     fn optional_id(&self, field: &str) -> Result<Option<String>, Problem> {
-        match self.envelope.get(field).or_else(|| self.data.get(field)) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(id)) => Ok(Some(id.clone())),
+        let here = |fields: &Map<String, Value>| fields.get(field).cloned().filter(|id| !id.is_null());
+        match here(&self.envelope).or_else(|| here(&self.data)) {
+            None => Ok(None),
+            Some(Value::String(id)) => Ok(Some(id)),
             Some(_) => Err(Problem::invalid_field(field, "a text")),
         }
     }
@@ -388,6 +410,7 @@ fn wrong_data(path: &str, message: &str) -> Problem {
         return Problem::invalid_field(&join(field), "a value; it is missing");
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
+    let expected = if expected == "u64" { "a whole number, 0 or more" } else { expected };
     Problem::invalid_field(&format!("data.{path}"), expected)
 }
 
@@ -478,6 +501,10 @@ fn short(text: &str) -> String {
 
 fn bad_request(message: String) -> Problem {
     Problem::new(ErrorCode::BadRequest, message)
+}
+
+fn forbidden(message: &str) -> Problem {
+    Problem::new(ErrorCode::Forbidden, message)
 }
 
 fn unknown_type(message: &str, details: Value) -> Problem {

@@ -1,5 +1,7 @@
 //! Frames that are not events of a topic: replies, acknowledgements, snapshots, the life of a socket.
 
+use std::sync::Arc;
+
 use bytestring::ByteString;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -17,8 +19,8 @@ use crate::{
         error::Problem,
         event::{AgentCard, Event, Timestamp},
         ids::{ClientId, ConnectionId, Epoch, EventId, MessageId, RunId, Seq, Topic},
-        ports::{Page, SessionTail},
-        session::SessionRecord,
+        ports::{Page, ReadFrom, SessionTail},
+        session::{SessionRecord, is_preamble},
     },
     doors::reply::{Close, row},
 };
@@ -114,6 +116,9 @@ struct History<'a> {
     more: bool,
 }
 
+/// The events of a page, of history or of a snapshot, come to this much JSON at most.
+const MAX_PAGE_BYTES: usize = 512 * 1024;
+
 /// `data` of the reply to `get_agents`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -177,10 +182,26 @@ pub fn session_list(
     accepted(reply_to, SessionList { sessions, next_cursor })
 }
 
-pub fn history(reply_to: Option<&str>, page: &Page) -> ByteString {
-    let events = page.events.iter().map(|event| raw(event)).collect();
+/// The reply to `history`. Of a page that is too long as JSON, the end that was not asked for is left out.
+pub fn history(reply_to: Option<&str>, page: &Page, from: ReadFrom) -> ByteString {
+    let all = &page.events[..];
+    let events = match from {
+        ReadFrom::After(_) => &all[..fitting(all.iter())],
+        ReadFrom::Before(_) => &all[all.len() - fitting(all.iter().rev())..],
+    };
+    let more = page.more || events.len() < all.len();
     let (epoch, head) = (page.head.epoch.as_str(), page.head.last);
-    accepted(reply_to, History { events, epoch, head, more: page.more })
+    accepted(reply_to, History { events: events.iter().map(|event| raw(event)).collect(), epoch, head, more })
+}
+
+/// How many of the events, from the first, make a page that is not too long; one at least, if there is one.
+fn fitting<'a>(events: impl ExactSizeIterator<Item = &'a Arc<Event>>) -> usize {
+    let (mut bytes, all) = (0, events.len());
+    let fit = |event: &&Arc<Event>| {
+        bytes += payload(event).len();
+        bytes <= MAX_PAGE_BYTES
+    };
+    events.take_while(fit).count().max(1).min(all)
 }
 
 pub fn agent_list(reply_to: Option<&str>, cards: &[AgentCard]) -> ByteString {
@@ -378,6 +399,10 @@ struct SharedState {
 
 pub fn session_snapshot(tail: &SessionTail) -> ByteString {
     let record = &tail.state.record;
+    let (always, newest): (Vec<_>, Vec<_>) =
+        tail.messages.iter().partition(|event| event.as_durable().is_some_and(is_preamble));
+    let left_out = newest.len() - fitting(newest.iter().rev().copied());
+    let messages = always.into_iter().chain(newest.into_iter().skip(left_out));
     encode(&SnapshotFrame {
         v: VERSION,
         kind: "session_snapshot",
@@ -389,7 +414,7 @@ pub fn session_snapshot(tail: &SessionTail) -> ByteString {
         session_id: record.session_id.as_str(),
         data: Snapshot {
             session: Session::of(record),
-            messages: tail.messages.iter().map(|event| raw(event)).collect(),
+            messages: messages.map(|event| raw(event)).collect(),
             run: tail
                 .state
                 .run
@@ -409,7 +434,7 @@ pub fn session_snapshot(tail: &SessionTail) -> ByteString {
             suggestions: [],
             state: SharedState { version: 0, value: serde_json::Map::new() },
             head: record.head,
-            truncated: tail.truncated,
+            truncated: tail.truncated || left_out > 0,
         },
     })
 }

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     core::{
-        bus::{FollowList, Tell},
+        bus::Tell,
         command::{Answer, Command},
-        error::{ErrorCode, Problem},
+        error::Problem,
         event::Ephemeral,
         ids::Topic,
         ports::{PageLimit, ReadFrom, SessionFilter, StoreError},
@@ -100,9 +100,7 @@ async fn list(
     list: List,
 ) -> Result<ByteString, Problem> {
     let List { agent_id, query, cursor, limit } = list;
-    let caller = &connection.caller;
-    doors.bus.notify(FollowList { caller: caller.clone() });
-    let owner = caller.principal.clone();
+    let owner = connection.caller.principal.clone();
     // One more than asked for tells whether there is another page.
     let filter = SessionFilter { owner, agent_id, query, after: cursor, limit: limit + 1 };
     let mut records = doors.store.sessions(filter).await.map_err(unreadable)?;
@@ -132,7 +130,7 @@ async fn history(
     let limit = PageLimit { events: limit, bytes: HISTORY_BYTES };
     let page = doors.store.read(&Topic::Session(session_id.clone()), from, limit).await;
     let page = page.map_err(unreadable)?.ok_or_else(not_found)?;
-    Ok(frames::history(reply_to.as_deref(), &page))
+    Ok(frames::history(reply_to.as_deref(), &page, from))
 }
 
 pub(super) fn unreadable(error: StoreError) -> Problem {
@@ -183,13 +181,10 @@ impl Door for BackendApi {
                 self.socket.reply(frames::model_list(reply_to.as_deref(), &doors.models));
                 socket::finish(self, ctx);
             }
-            Request::Subscribe(_) | Request::Unsubscribe(_) => {
-                let message = "subscriptions are made on /ws/frontend-api";
-                self.socket.refuse(reply_to.as_deref(), &Problem::new(ErrorCode::Forbidden, message));
+            // Decoding refuses the former; every socket answers the latter alike.
+            Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Ping | Request::Heartbeat => {
                 socket::finish(self, ctx);
             }
-            // Answered by every socket alike.
-            Request::Ping | Request::Heartbeat => socket::finish(self, ctx),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         ids::{ConnectionId, Epoch, Seq, Topic},
         ports::{Overflow, Subscriber},
     },
-    doors::{reply::Close, wire::frames},
+    doors::{Path, reply::Close, wire::frames},
 };
 
 /// One open socket.
@@ -36,13 +36,6 @@ pub struct Connection {
     clock: Clock,
     heard: AtomicTick,
     paused: AtomicBool,
-}
-
-/// Which door a socket is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Path {
-    Frontend,
-    Backend,
 }
 
 impl Connection {
@@ -129,6 +122,10 @@ impl Subscriber for Connection {
 
     fn invite(&self, topic: &Topic) {
         self.hand_over_items([Item::Notice(Notice::Invited(topic.clone()))]);
+    }
+
+    fn end_subscription(&self, topic: &Topic) {
+        self.hand_over_items([Item::Notice(Notice::Ended(topic.clone()))]);
     }
 
     fn cut_off(&self) {

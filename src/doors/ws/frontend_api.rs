@@ -9,10 +9,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
+use actix::{Actor, ActorFuture, ActorFutureExt, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
 use actix_web::web;
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     backend_api::unreadable,
@@ -46,6 +46,8 @@ const SNAPSHOT: PageLimit = PageLimit { events: 200, bytes: 512 * 1024 };
 pub struct FrontendApi {
     socket: Socket,
     topics: HashMap<Topic, Subscription>,
+    /// What is asked for is done in the order in which it came.
+    order: Arc<Mutex<()>>,
     /// Topics catch up a page at a time, in turn.
     turn: Arc<Mutex<()>>,
 }
@@ -73,7 +75,7 @@ enum Start {
 
 impl FrontendApi {
     pub fn new(socket: Socket) -> Self {
-        Self { socket, topics: HashMap::new(), turn: Arc::default() }
+        Self { socket, topics: HashMap::new(), order: Arc::default(), turn: Arc::default() }
     }
 
     fn subscribe(
@@ -82,28 +84,42 @@ impl FrontendApi {
         Subscribe { topics }: Subscribe,
         ctx: &mut WebsocketContext<Self>,
     ) {
-        // A topic that is subscribed to anew, from a position, first stops where it is.
-        let anew: Vec<_> = topics
-            .iter()
-            .filter_map(|(name, resume)| Some((name.parse().ok()?, resume.as_ref()?)))
-            .filter(|(topic, resume)| self.topics.get(topic).is_some_and(|has| has.must_move(resume)))
-            .map(|(topic, _)| topic)
-            .collect();
-        self.forget(&anew, ctx);
-        let (doors, connection) = (self.socket.doors.clone(), self.socket.connection.clone());
-        let plans = async move {
-            detach(&doors, &connection, anew).await;
-            let mut plans = Vec::new();
-            for (name, resume) in topics {
-                let plan = plan(&doors, &connection.caller.principal, &name, resume).await;
-                plans.push((name, plan));
+        let subscribed = self.in_order(move |door, ctx| {
+            // A topic that is subscribed to anew, from a position, first stops where it is.
+            let anew: Vec<_> = topics
+                .iter()
+                .filter_map(|(name, resume)| Some((name.parse().ok()?, resume.as_ref()?)))
+                .filter(|(topic, resume)| door.topics.get(topic).is_some_and(|has| has.must_move(resume)))
+                .map(|(topic, _)| topic)
+                .collect();
+            door.forget(&anew, ctx);
+            let (doors, connection) = (door.socket.doors.clone(), door.socket.connection.clone());
+            async move {
+                detach(&doors, &connection, anew).await;
+                let mut plans = Vec::new();
+                for (name, resume) in topics {
+                    let plan = plan(&doors, &connection.caller.principal, &name, resume).await;
+                    plans.push((name, plan));
+                }
+                plans
             }
-            plans
-        };
-        ctx.spawn(plans.into_actor(self).map(move |plans, door, ctx| {
+        });
+        ctx.spawn(subscribed.map(move |(plans, _order), door, ctx| {
             door.begin(reply_to.as_deref(), plans, ctx);
             socket::finish(door, ctx);
         }));
+    }
+
+    /// Begins `work` once what was asked for before has been done; holds what comes after back meanwhile.
+    fn in_order<F: Future + 'static>(
+        &self,
+        work: impl FnOnce(&mut Self, &mut WebsocketContext<Self>) -> F + 'static,
+    ) -> impl ActorFuture<Self, Output = (F::Output, OwnedMutexGuard<()>)> + 'static {
+        let order = self.order.clone().lock_owned();
+        order.into_actor(self).then(move |order, door, ctx| {
+            let work = work(door, ctx);
+            async move { (work.await, order) }.into_actor(door)
+        })
     }
 
     /// Acknowledges what was subscribed to and refuses the rest; then lets each topic catch up.
@@ -184,10 +200,12 @@ impl FrontendApi {
         ctx: &mut WebsocketContext<Self>,
     ) {
         let topics: Vec<Topic> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        self.forget(&topics, ctx);
-        let (doors, connection) = (self.socket.doors.clone(), self.socket.connection.clone());
-        let detached = async move { detach(&doors, &connection, topics).await };
-        ctx.spawn(detached.into_actor(self).map(move |(), door, ctx| {
+        let detached = self.in_order(move |door, ctx| {
+            door.forget(&topics, ctx);
+            let (doors, connection) = (door.socket.doors.clone(), door.socket.connection.clone());
+            async move { detach(&doors, &connection, topics).await }
+        });
+        ctx.spawn(detached.map(move |((), _order), door, ctx| {
             door.socket.reply(frames::unsubscribe_ack(reply_to.as_deref(), &names));
             socket::finish(door, ctx);
         }));
@@ -358,7 +376,7 @@ fn no_such_topic(name: &str) -> Problem {
     if let Some(id) = name.strip_prefix("agent:") {
         return Problem::agent_not_found(id);
     }
-    Problem::invalid_field("topics", "session:ID, agent:ID or system")
+    Problem::invalid_field("data.topics", "session:ID, agent:ID or system")
 }
 
 fn too_many_topics() -> Problem {
@@ -418,13 +436,10 @@ impl Door for FrontendApi {
             | Request::List(_)
             | Request::History(_)
             | Request::GetAgents
-            | Request::GetModels => {
-                let problem = Problem::new(ErrorCode::Forbidden, "commands are sent on /ws/backend-api");
-                self.socket.refuse(reply_to.as_deref(), &problem);
-                socket::finish(self, ctx);
-            }
-            // Answered by every socket alike.
-            Request::Ping | Request::Heartbeat => socket::finish(self, ctx),
+            | Request::GetModels
+            // Decoding refuses those; every socket answers these alike.
+            | Request::Ping
+            | Request::Heartbeat => socket::finish(self, ctx),
         }
     }
 
@@ -446,6 +461,7 @@ impl Door for FrontendApi {
                 };
                 ctx.text(frames::subscribe_ack(None, &[subscribed]));
             }
+            Notice::Ended(topic) => self.forget(&[topic], ctx),
             Notice::Invited(topic) => {
                 let name = topic.to_string();
                 let (doors, connection) = (self.socket.doors.clone(), self.socket.connection.clone());

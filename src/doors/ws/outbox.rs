@@ -80,6 +80,8 @@ pub enum Notice {
     Subscribed { topic: Topic, epoch: Epoch, head: Seq },
     /// It is to subscribe to a topic, from the beginning.
     Invited(Topic),
+    /// A subscription has ended with its topic's log.
+    Ended(Topic),
 }
 
 impl Outbox {

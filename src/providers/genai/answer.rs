@@ -155,11 +155,10 @@ impl<'a> Answer<'a> {
         if self.calls.len() > MAX_CALLS {
             return Err(self.provider.too_much(&format!("more than {MAX_CALLS} tool calls at once")));
         }
-        let bytes: usize = self.calls.iter().map(|call| call.args.bytes()).sum();
+        let bytes: usize =
+            self.calls.iter().map(|call| call.id.len() + call.name.len() + call.args.bytes()).sum();
         if bytes > MAX_ARGS_BYTES {
-            return Err(self
-                .provider
-                .too_much(&format!("more than {MAX_ARGS_BYTES} bytes of arguments for tools")));
+            return Err(self.provider.too_much(&format!("more than {MAX_ARGS_BYTES} bytes of tool calls")));
         }
         Ok(())
     }

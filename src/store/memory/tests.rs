@@ -317,6 +317,11 @@ fn a_full_store_lets_closed_sessions_go_then_refuses_new_work() {
     fixture.append(&session(101), vec![closed()]).unwrap();
     fixture.append(&session(100), vec![closed()]).unwrap();
 
+    // What would not fit even so makes nobody go.
+    let too_much = fixture.append(&session(102), vec![user(RunId::new(), &"x".repeat(90_000), Queued::No)]);
+    assert_eq!(too_much, Err(AppendError::Full));
+    assert!(fixture.head(&session(101)).is_some());
+
     // Room is made by the sessions that were closed first.
     let appended = fixture.append(&session(104), vec![created(None), system(&text)]).unwrap();
     let removed: Vec<_> = appended.removed.iter().map(|record| record.session_id.to_string()).collect();

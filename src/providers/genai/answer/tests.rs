@@ -152,7 +152,7 @@ fn too_many_calls_and_too_long_arguments_break_the_answer_off() {
         assert_eq!(failure.error.kind, ModelErrorKind::Other);
         assert!(failure.error.message.contains("more than"), "{}", failure.error.message);
     }
-    let fits = vec![call("a", "clock", format!("\"{}\"", "x".repeat(MAX_ARGS_BYTES - 2)))];
+    let fits = vec![call("a", "clock", format!("\"{}\"", "x".repeat(MAX_ARGS_BYTES - 8)))];
     assert!(answer(Api::OpenAi, fits, end("stop")).is_ok());
 }
 
