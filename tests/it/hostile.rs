@@ -446,8 +446,9 @@ async fn a_client_that_sends_and_never_reads_is_no_longer_read() {
 
     assert!(stuck, "a server that reads on owes more and more replies");
     let grown = server.resident_bytes().saturating_sub(before);
-    // A page of history is half a MiB, and is put together more than once on its way out.
-    assert!(grown < 8 * MIB, "the server has grown by {grown} bytes");
+    // What it owes is bounded by a quarter of a MiB; the allocator keeps a page for every size on the way there.
+    // All the replies would come to gigabytes.
+    assert!(grown < 16 * MIB, "the server has grown by {grown} bytes");
     bystander.notices_nothing().await;
 }
 

@@ -1,5 +1,14 @@
 //! The integration tests: real sockets, a server in a process of its own, nothing stubbed. One binary, because
 //! each links the whole server.
 
+mod aimock;
+mod architecture;
+mod cli;
+mod errors;
 mod hostile;
+mod idempotency;
+mod operations;
+mod providers;
+mod sessions;
+mod subscriptions;
 mod support;

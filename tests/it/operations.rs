@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Server, Socket, chat, duologue, manage, scratch_dir, subscribe_from, topic, types, until, within,
+    Client, Server, Socket, chat, duologue, manage, scratch_dir, subscribe_from, topic, types, until,
 };
 
 // ---- health ----
@@ -157,7 +157,7 @@ async fn a_server_out_of_files_keeps_what_it_has_and_recovers() {
     assert_eq!(client.run(&session, "/count 20").await, "completed", "those connected notice nothing");
     drop(others);
 
-    let mut late = within("a new connection", server.client()).await;
+    let mut late = server.client().await;
     let session = late.create("helper").await;
     assert_eq!(late.run(&session, "/echo hello").await, "completed");
 }
@@ -196,13 +196,14 @@ async fn a_full_store_refuses_new_work_and_takes_it_again_when_there_is_room() {
     // A closed session makes room, and its going is told to whoever shows the list.
     client.must(manage(&current, "close")).await;
     let run_id = client.chat(&old, &format!("/echo {long}")).await;
-    let frames = client.until_run_ends(&run_id).await;
-    let removed = frames.iter().find(|frame| frame["data"]["removed"] == true).expect("the removal is told");
+    let is_end = |frame: &Value| frame["type"] == "run_finished" && frame["run_id"] == run_id;
+    let end = client.frontend.next_where("the run's end", is_end).await;
+    assert_eq!(end["data"]["outcome"], "completed", "open sessions stay");
+    let removed = client.frontend.next_where("the removal", |frame| frame["data"]["removed"] == true).await;
     assert_eq!(
         (&removed["type"], &removed["data"]["session_id"]),
         (&json!("session_list_changed"), &json!(current))
     );
-    assert_eq!(frames.last().expect("an end")["data"]["outcome"], "completed", "open sessions stay");
 }
 
 // ---- the page ----

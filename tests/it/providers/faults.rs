@@ -401,7 +401,7 @@ async fn arguments_without_an_end_break_the_answer_off() {
 
     let error = failure(&events);
     assert_eq!(error.kind, ModelErrorKind::Other);
-    assert!(error.message.contains("arguments"), "{error}");
+    assert!(error.message.contains("tool calls"), "{error}");
 }
 
 #[tokio::test]
