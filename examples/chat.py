@@ -32,7 +32,6 @@ async def chat(url, agent, session, message):
         # Watch first, then speak: so nothing is missed.
         await ask(events, "subscribe", data={"topics": [f"session:{session}"]})
         said = await ask(commands, "chat_message", session_id=session, data={"content": message})
-        await commands.close()
         while True:
             event = json.loads(await events.recv())
             if event.get("run_id") != said["run_id"]:
