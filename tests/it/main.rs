@@ -5,6 +5,7 @@ mod aimock;
 mod architecture;
 mod cli;
 mod errors;
+mod examples;
 mod hostile;
 mod idempotency;
 mod operations;
