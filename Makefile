@@ -1,15 +1,75 @@
-.PHONY: test lint fmt types
+# `make run` is all that a user needs; the rest is for those who work on Duologue.
 
-test: lint
-	cargo test
+.PHONY: run test lint bench fmt doc types ui needs chromium test-ui test-server test-browser
+.DELETE_ON_ERROR:
 
-lint:
+UI_SOURCES := $(shell find static/src static/public static/index.html static/vite.config.ts static/tsconfig.json -type f)
+# Where it is there, tests run at the same time, and one that hangs is ended.
+CARGO_TEST := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
+
+# Builds the web page and the server, and starts it.
+run: ui
+	cargo run --release
+
+# Checks and tests everything.
+test: lint test-ui test-server test-browser
+
+lint: needs
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --check --manifest-path benches/axum-peer/Cargo.toml
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path benches/axum-peer/Cargo.toml --target-dir target/axum-peer -- -D warnings
+	npm --prefix static run lint
+	npm --prefix tests run lint
 
-fmt:
+test-ui: ui
+	npm --prefix static run test
+	npm --prefix static run budget
+
+test-server: ui needs
+	$(CARGO_TEST) --locked
+
+test-browser: ui needs chromium
+	cargo build --locked
+	npm --prefix tests run e2e
+
+# Measures what docs/performance.md reports. Takes a quiet machine, and a quarter of an hour.
+bench:
+	cargo bench --locked
+	benches/figures.sh
+
+fmt: needs
 	cargo fmt
+	cargo fmt --manifest-path benches/axum-peer/Cargo.toml
+	npm --prefix static run format
+	npm --prefix tests run format
 
-# Writes the web UI's types from the Rust types of the wire.
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# Writes the web page's types from the Rust types of the wire.
 types:
-	UPDATE_TYPES=1 cargo test --lib typescript
+	UPDATE_TYPES=1 cargo test --locked --lib typescript
+
+# ---- what these need ----
+
+ui: static/dist/index.html
+
+static/dist/index.html: $(UI_SOURCES) static/node_modules/.package-lock.json
+	npm --prefix static run build
+
+needs: static/node_modules/.package-lock.json tests/node_modules/.package-lock.json
+
+# npm writes this file when it has installed what the lockfile names.
+%/node_modules/.package-lock.json: %/package-lock.json
+	npm --prefix $* ci
+	touch $@
+
+chromium:
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { \
+		echo "The browser tests need Chromium; installing it from the packages of the system."; \
+		apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core || { \
+			echo "It could not be installed: install it yourself, or name one by CHROMIUM=/path/to/chromium." >&2; \
+			exit 1; \
+		}; \
+	}

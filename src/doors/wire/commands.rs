@@ -264,7 +264,10 @@ impl Frame {
             }
             "get_agents" => Ok(Request::GetAgents),
             "get_models" => Ok(Request::GetModels),
-            other => Err(unknown_type(&format!("unknown type {other:?}"), json!({ "type": other }))),
+            other => {
+                let other = short(other);
+                Err(unknown_type(&format!("unknown type {other:?}"), json!({ "type": other })))
+            }
         }
     }
 
@@ -313,6 +316,7 @@ impl Frame {
                 Ok(Request::History(History { session_id, from, limit }))
             }
             other => {
+                let other = short(other);
                 let message = format!("unknown action {other:?} of session_management");
                 Err(unknown_type(&message, json!({ "type": "session_management", "action": other })))
             }
@@ -404,14 +408,14 @@ impl Frame {
 fn wrong_data(path: &str, message: &str) -> Problem {
     let join = |field: &str| match path {
         "." => format!("data.{field}"),
-        path => format!("data.{path}.{field}"),
+        path => format!("data.{}.{field}", short(path)),
     };
     if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return Problem::invalid_field(&join(field), "a value; it is missing");
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
     let expected = if expected == "u64" { "a whole number, 0 or more" } else { expected };
-    Problem::invalid_field(&format!("data.{path}"), expected)
+    Problem::invalid_field(&format!("data.{}", short(path)), short(expected))
 }
 
 fn check_content(content: &str) -> Result<(), Problem> {
@@ -527,3 +531,6 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         SubscribeData::decl(config),
     ]
 }
+
+#[cfg(test)]
+mod tests;

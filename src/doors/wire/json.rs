@@ -105,7 +105,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
             self.count()?;
             let value = fields.next_value_seed(self.inner()?)?;
             if object.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("key {key:?} stands twice in an object")));
+                let start: String = key.chars().take(100).collect();
+                return Err(A::Error::custom(format_args!("key {start:?} stands twice in an object")));
             }
             object.insert(key, value);
         }
