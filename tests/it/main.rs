@@ -8,6 +8,7 @@ mod errors;
 mod examples;
 mod hostile;
 mod idempotency;
+mod models;
 mod operations;
 mod providers;
 mod sessions;

@@ -1,6 +1,6 @@
 //! Models of real providers: each API against `aimock`, and against servers that do what no provider should.
 
-mod faults;
+pub mod faults;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -7,31 +7,31 @@ use super::*;
 // ---- a provider that does as it is told ----
 
 /// A server that speaks HTTP as far as a test has it.
-pub(super) struct RawServer {
+pub struct RawServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// A connection whose request has been read.
-pub(super) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     head: String,
     body: Vec<u8>,
 }
 
 impl RawServer {
-    pub(super) async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         Self { listener, address }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The next connection.
-    pub(super) async fn connection(&self) -> Connection {
+    pub async fn connection(&self) -> Connection {
         let (mut stream, _) = within("a connection", self.listener.accept()).await.expect("a connection");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -51,7 +51,7 @@ impl RawServer {
 }
 
 impl Connection {
-    pub(super) fn body(&self) -> Value {
+    pub fn body(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// Waits until the other side has hung up.
-    async fn closed(mut self) {
+    pub async fn closed(mut self) {
         let mut rest = Vec::new();
         // A reset is as good an end as any.
         let _ = within("the end of the connection", self.stream.read_to_end(&mut rest)).await;
@@ -97,7 +97,7 @@ impl Connection {
 }
 
 /// An address where nobody listens.
-pub(super) async fn unused_address() -> SocketAddr {
+pub async fn unused_address() -> SocketAddr {
     RawServer::start().await.address
 }
 
