@@ -13,10 +13,10 @@ use actix::Actor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use duologue::{
     core::{
-        bus::{Bus, Connect, EventBus, GetFigures, Hold, Origin},
+        bus::{Attach, Attached, Bus, Connect, Disconnect, EventBus, GetFigures, Hold, Origin},
         command::Caller,
-        event::{Durable, Ephemeral, Event},
-        ids::{ConnectionId, Epoch, MessageId, Principal, RunId, Seq, SessionId, Topic},
+        event::{AgentResponse, Durable, Ephemeral, Event, FinishReason, Timestamp},
+        ids::{ConnectionId, Epoch, MessageId, Position, Principal, RunId, Seq, SessionId, Topic},
         pace::Permits,
         ports::{Overflow, PageLimit, ReadFrom, Store, Subscriber},
     },
@@ -33,15 +33,25 @@ struct Counter {
     bytes: AtomicUsize,
 }
 
-impl Subscriber for Counter {
-    fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow> {
+impl Counter {
+    fn take(&self, events: &[Arc<Event>]) {
         let bytes: usize = events.iter().map(|event| payload(event).len()).sum();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Subscriber for Counter {
+    fn offer(&self, events: &[Arc<Event>]) -> Result<(), Overflow> {
+        self.take(events);
         Ok(())
     }
 
     fn wake(&self) {}
-    fn hand_over(&self, _: &[Arc<Event>]) {}
+
+    fn hand_over(&self, events: &[Arc<Event>]) {
+        self.take(events);
+    }
+
     fn announce(&self, _: &Topic, _: &Epoch, _: Seq) {}
     fn invite(&self, _: &Topic) {}
     fn end_subscription(&self, _topic: &Topic) {}
@@ -71,6 +81,25 @@ fn encode(criterion: &mut Criterion) {
     group.bench_function("delta", |bencher| {
         bencher.iter_batched(
             || Event::ephemeral(topic(), Some(run_id), delta(message_id, 417)),
+            |event| black_box(payload(&event).len()),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    let answer = AgentResponse {
+        message_id,
+        content: "some words\n".repeat(200),
+        model: "demo".to_owned(),
+        finish_reason: FinishReason::Stop,
+        usage: None,
+        incomplete: false,
+        provider_state: None,
+    };
+    group.bench_function("answer of 2 KiB", |bencher| {
+        bencher.iter_batched(
+            || {
+                let body = Durable::AgentResponse(Box::new(answer.clone()));
+                Event::durable(topic(), Epoch::from("e"), 417, Timestamp::now(), body.into())
+            },
             |event| black_box(payload(&event).len()),
             criterion::BatchSize::SmallInput,
         );
@@ -122,24 +151,29 @@ async fn fan_out_rounds(subscribers: usize, rounds: u64, deltas: u64) -> Duratio
     spent
 }
 
-/// A client that missed a thousand events reads them, as a socket does.
+/// A log of so many events, in a store and in the bus on top of it.
+async fn logged(store: Arc<MemoryStore>, topic: &Topic, events: u64) -> Bus {
+    let bus = Bus::new(EventBus::new(store).start());
+    let created = bus.publish(topic, Origin::New(caller()), vec![created().into()], Vec::new());
+    created.await.expect("the bus lives").expect("it is appended");
+    bus.notify(Hold { topic: topic.clone() });
+    for _ in 1..events {
+        let message = Durable::SystemMessage { content: "some words ".repeat(20) };
+        let appended = bus.publish(topic, Origin::Log, vec![message.into()], Vec::new());
+        appended.await.expect("the bus lives").expect("it is appended");
+    }
+    bus
+}
+
+/// What a client that comes back is shown: of the log, as a socket reads it, and of the bus's window.
 fn replay(criterion: &mut Criterion) {
     const EVENTS: u64 = 1_000;
-    let store = Arc::new(MemoryStore::new(usize::MAX));
     let topic = topic();
-    actix::System::new().block_on(async {
-        let bus = Bus::new(EventBus::new(store.clone()).start());
-        let created = bus.publish(&topic, Origin::New(caller()), vec![created().into()], Vec::new());
-        created.await.expect("the bus lives").expect("it is appended");
-        for _ in 1..EVENTS {
-            let message = Durable::SystemMessage { content: "some words ".repeat(20) };
-            let appended = bus.publish(&topic, Origin::Log, vec![message.into()], Vec::new());
-            appended.await.expect("the bus lives").expect("it is appended");
-        }
-    });
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS));
-    group.bench_function("1000 events", |bencher| {
+    let store = Arc::new(MemoryStore::new(usize::MAX));
+    actix::System::new().block_on(async { drop(logged(store.clone(), &topic, EVENTS).await) });
+    group.bench_function("1000 events of the log", |bencher| {
         bencher.iter(|| {
             let (mut after, mut bytes) = (0, 0);
             loop {
@@ -154,7 +188,36 @@ fn replay(criterion: &mut Criterion) {
             }
         });
     });
+    for missed in [0, 10, 100] {
+        group.throughput(Throughput::Elements(1));
+        group.bench_with_input(
+            BenchmarkId::new("resume of a client that missed", missed),
+            &missed,
+            |bencher, &missed| {
+                bencher.iter_custom(|rounds| actix::System::new().block_on(resume_rounds(missed, rounds)));
+            },
+        );
+    }
     group.finish();
+}
+
+/// Clients come back one after the other, each as a connection of its own.
+async fn resume_rounds(missed: u64, rounds: u64) -> Duration {
+    const EVENTS: u64 = 110;
+    let (store, topic) = (Arc::new(MemoryStore::new(usize::MAX)), topic());
+    let bus = logged(store.clone(), &topic, EVENTS).await;
+    let head = store.head(&topic).await.expect("it can be read").expect("a log");
+    let began = Instant::now();
+    for _ in 0..rounds {
+        let (connection, subscriber) = (ConnectionId::new(), Arc::new(Counter::default()));
+        bus.notify(Connect { connection, caller: caller(), subscriber: subscriber.clone() });
+        let after = Position { epoch: head.epoch.clone(), seq: EVENTS - missed };
+        let attached = bus.ask(Attach { connection, topic: topic.clone(), after }).await;
+        assert_eq!(attached.expect("the bus lives").expect("it can be read"), Attached::Live);
+        black_box(subscriber.bytes.load(Ordering::Relaxed));
+        bus.notify(Disconnect { connection });
+    }
+    began.elapsed()
 }
 
 criterion_group!(benches, encode, fan_out, replay);

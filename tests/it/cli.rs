@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdout, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 use nix::sys::signal::{Signal, kill};
@@ -177,17 +177,26 @@ async fn a_session_is_gone_on_with() {
 
 // ---- bench ----
 
+/// Has a bench put load on a server; its report.
+fn bench(server: &Server, load: &[&str]) -> Value {
+    let output = run(&[&["bench", "--url", &url(server), "--json"], load].concat(), "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_str(stdout(&output)).expect("one JSON object")
+}
+
+#[track_caller]
+fn assert_spread(report: &Value, field: &str) {
+    let at = |name: &str| report[field][name].as_f64().expect("a number");
+    assert!(0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("max"), "{field}: {report}");
+}
+
 #[test]
 fn a_bench_counts_what_it_sees() {
     let server = Server::start();
     let pid = server.pid().to_string();
-    let arguments = ["bench", "--url", &url(&server), "--pid", &pid, "--json"];
-    let load = ["--sessions", "7", "--messages", "3", "--tokens", "20"];
 
-    let output = run(&[&arguments[..], &load[..]].concat(), "");
+    let report = bench(&server, &["--pid", &pid, "--sessions", "7", "--messages", "3", "--tokens", "20"]);
 
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let report: Value = serde_json::from_str(stdout(&output)).expect("one JSON object");
     for (field, expected) in
         [("sessions", 7), ("messages", 21), ("deltas", 420), ("gaps", 0), ("duplicates", 0), ("errors", 0)]
     {
@@ -198,11 +207,45 @@ fn a_bench_counts_what_it_sees() {
     {
         assert!(report[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {report}");
     }
-    for field in ["first_delta_ms", "run_ms"] {
-        let spread = &report[field];
-        let at = |name: &str| spread[name].as_f64().expect("a number");
-        assert!(0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("max"), "{field}: {report}");
-    }
+    assert_spread(&report, "first_delta_ms");
+    assert_spread(&report, "run_ms");
+}
+
+#[test]
+fn clients_that_a_bench_drops_come_back_to_all_that_they_missed() {
+    /// From `user_message` to `run_finished`.
+    const EVENTS_OF_A_RUN: u64 = 5;
+    let server = Server::start();
+
+    let report = bench(&server, &["--sessions", "20", "--messages", "1", "--tokens", "5", "--reconnect"]);
+
+    assert_eq!(report["replayed"], 20 * EVENTS_OF_A_RUN, "{report}");
+    assert_eq!(report["messages"], 20, "what is answered while clients are away is no load: {report}");
+    assert_spread(&report, "reconnect_ms");
+    assert_eq!(report["all_back_ms"], report["reconnect_ms"]["max"]);
+}
+
+#[test]
+fn the_watchers_of_a_bench_see_every_event() {
+    let server = Server::start();
+
+    let report =
+        bench(&server, &["--sessions", "1", "--messages", "2", "--tokens", "10", "--watchers", "12"]);
+
+    assert_eq!(report["watchers"], 12);
+    assert_eq!(report["deltas"], 2 * 10 * 13, "{report}");
+    assert_spread(&report, "spread_ms");
+}
+
+#[test]
+fn a_bench_that_may_not_open_so_many_sockets_says_how_to() {
+    let script = format!("ulimit -n 100; exec '{}' bench --sessions 200", env!("CARGO_BIN_EXE_duologue"));
+
+    let output = Command::new("sh").args(["-c", &script]).output().expect("it runs");
+
+    assert!(stderr(&output).contains("400 sockets are 464 open files"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ulimit -Hn"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

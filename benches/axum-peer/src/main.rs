@@ -1,8 +1,14 @@
 //! What plain axum does with the load of `duologue bench`: the same two sockets, the same frames, of the same
-//! size, and nothing else. No log, no replay, no bounds, no second subscriber, no idempotency.
+//! size, and nothing else.
 //!
-//! It is written as the chat examples of axum are: a task for each socket, an unbounded channel to it, each
-//! event encoded by serde_json. It is there to be compared with, not to be used.
+//! It lacks, and so does not pay for: a log and replay (`--reconnect` and `--watchers` need them), more than one
+//! subscriber, commands that are done once, bounds on what waits for a slow client, limits and checks of frames,
+//! prompts, heartbeats, `user_message`, `context_update` and status events.
+//!
+//! It is written as the chat example of axum is, with the defaults of axum, tokio and the system's allocator: two
+//! tasks for a socket that is written to, an unbounded channel to it, each event encoded by serde_json and sent.
+//! With the argument `gather` it is written better than that: what is ready goes out in one write. It is there
+//! to be compared with, not to be used.
 
 use std::{
     collections::HashMap,
@@ -20,13 +26,20 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 /// Where the events of each client go.
 type Frontends = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Utf8Bytes>>>>;
+
+#[derive(Clone, Default)]
+struct Peer {
+    frontends: Frontends,
+    /// Events that go out in one write, at most.
+    at_once: usize,
+}
 
 #[derive(Deserialize)]
 struct Client {
@@ -62,61 +75,58 @@ async fn main() {
         // It only costs latency where it cannot be set.
         let _ = stream.set_nodelay(true);
     });
+    let at_once = if std::env::args().nth(1).as_deref() == Some("gather") { 64 } else { 1 };
     let app = Router::new()
         .route("/ws/frontend-api", get(frontend))
         .route("/ws/backend-api", get(backend))
-        .with_state(Frontends::default());
+        .with_state(Peer { at_once, ..Peer::default() });
     axum::serve(listener, app).await.expect("it serves");
 }
 
 async fn frontend(
     upgrade: WebSocketUpgrade,
     Query(Client { client_id }): Query<Client>,
-    State(frontends): State<Frontends>,
+    State(peer): State<Peer>,
 ) -> Response {
-    upgrade.on_upgrade(move |socket| show(socket, client_id, frontends))
+    upgrade.on_upgrade(move |socket| show(socket, client_id, peer))
 }
 
 async fn backend(
     upgrade: WebSocketUpgrade,
     Query(Client { client_id }): Query<Client>,
-    State(frontends): State<Frontends>,
+    State(peer): State<Peer>,
 ) -> Response {
-    upgrade.on_upgrade(move |socket| command(socket, client_id, frontends))
+    upgrade.on_upgrade(move |socket| command(socket, client_id, peer.frontends))
 }
 
-/// Writes what comes for a client; what is ready goes out together.
-async fn show(socket: WebSocket, client_id: String, frontends: Frontends) {
-    let (sender, mut events) = mpsc::unbounded_channel();
+/// Writes what comes for a client, in a task of its own.
+///
+/// One task that also waits for frames would ask the socket for some before each event, and tungstenite then
+/// clears its 128 KiB of read buffer each time: 10 µs a delta.
+async fn show(socket: WebSocket, client_id: String, Peer { frontends, at_once }: Peer) {
+    let (sender, events) = mpsc::unbounded_channel();
     frontends.lock().expect("no panic while locked").insert(client_id.clone(), sender);
-    let (mut out, mut incoming) = socket.split();
-    if out.send(established()).await.is_err() {
-        return;
-    }
-    let mut ready = Vec::with_capacity(64);
-    loop {
-        tokio::select! {
-            count = events.recv_many(&mut ready, 64) => {
-                if count == 0 {
-                    return;
-                }
-                for event in ready.drain(..) {
-                    if out.feed(Message::Text(event)).await.is_err() {
-                        return;
-                    }
-                }
-                if out.flush().await.is_err() {
-                    return;
-                }
-            }
-            frame = incoming.next() => {
-                if !matches!(frame, Some(Ok(_))) {
-                    frontends.lock().expect("no panic while locked").remove(&client_id);
-                    return;
-                }
-            }
+    let (out, mut incoming) = socket.split();
+    let writing = tokio::spawn(write(out, events, at_once));
+    while let Some(Ok(_)) = incoming.next().await {}
+    writing.abort();
+    frontends.lock().expect("no panic while locked").remove(&client_id);
+}
+
+async fn write(
+    mut out: SplitSink<WebSocket, Message>,
+    mut events: mpsc::UnboundedReceiver<Utf8Bytes>,
+    at_once: usize,
+) -> Result<(), axum::Error> {
+    out.send(established()).await?;
+    let mut ready = Vec::with_capacity(at_once);
+    while events.recv_many(&mut ready, at_once).await > 0 {
+        for event in ready.drain(..) {
+            out.feed(Message::Text(event)).await?;
         }
+        out.flush().await?;
     }
+    Ok(())
 }
 
 /// Takes a client's commands: one to open a session, then messages.

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Measures what is promised of speed and memory, and prints it as a Markdown table.
+#
+# Processor time is compared with a server on plain axum: both are measured in turn, three times, and the medians
+# set against each other, so that the ratios hold on a busy machine as well. The other figures are the best of
+# three runs, and need a quiet one: the load comes from the same processors. Needs bash, cargo, python3, and Linux
+# for /proc. Takes some four minutes after the build.
+#
+#   benches/figures.sh > figures.md
+#   ROUNDS=5 benches/figures.sh      # more rounds
+#   KEEP=dir benches/figures.sh      # keeps each run's JSON there
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+rounds=${ROUNDS:-3}
+server=
+scratch=$(mktemp -d)
+results=${KEEP:-$scratch/results}
+mkdir -p "$results"
+results=$(cd "$results" && pwd)
+rm -f "$results"/*.json
+
+stop() {
+    if [ -n "$server" ]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" 2>/dev/null || true
+        rm -rf "$scratch"/server.*
+        server=
+    fi
+}
+trap 'stop; rm -rf "$scratch"' EXIT
+trap 'exit 1' INT TERM
+
+say() { echo "$@" >&2; }
+
+# The peer opens as many files as it finds it may; ours raises the limit itself.
+ulimit -Sn "$(ulimit -Hn)"
+
+say "building"
+(cd "$root" && cargo build --release --quiet)
+(cd "$root/benches/axum-peer" && cargo build --release --quiet)
+duologue=${CARGO_TARGET_DIR:-$root/target}/release/duologue
+peer=${CARGO_TARGET_DIR:-$root/benches/axum-peer/target}/release/axum-peer
+
+# start NAME: a fresh server on a free port, with its defaults and an empty store. Sets $server and $url.
+start() {
+    local line dir
+    dir=$(mktemp -d "$scratch/server.XXXXXX")
+    case $1 in
+    ours) exec 3< <(cd "$dir" && exec env -i DUOLOGUE_BIND=127.0.0.1:0 DUOLOGUE_AGENTS="$root/agents.toml" \
+        RUST_LOG=error "$duologue" serve) ;;
+    axum) exec 3< <(exec "$peer") ;;
+    gathering) exec 3< <(exec "$peer" gather) ;;
+    esac
+    server=$!
+    if ! read -r line <&3; then
+        say "the server $1 has not started"
+        exit 1
+    fi
+    url=${line#listening on }
+}
+
+# measure FIGURE SERVER ROUND OPTIONS...: one run of the load, against a fresh server.
+measure() {
+    local figure=$1 name=$2 round=$3
+    shift 3
+    say "round $round of $rounds: $figure, $name"
+    start "$name"
+    # A run in which something was lost is no figure: it ends the script, with the reason on standard error.
+    "$duologue" bench --url "$url" --pid "$server" --json "$@" >"$results/$figure-$name-$round.json"
+    stop
+    exec 3<&-
+}
+
+# both FIGURE OPTIONS...: ours and axum's, one right after the other.
+both() {
+    local figure=$1
+    shift
+    measure "$figure" ours "$round" "$@"
+    measure "$figure" axum "$round" "$@"
+}
+
+for round in $(seq "$rounds"); do
+    both paced --sessions 500 --messages 2 --tokens 200 --rate 40
+    burst=(--sessions 500 --messages 4 --tokens 400)
+    both burst "${burst[@]}"
+    measure burst gathering "$round" "${burst[@]}"
+    both echo --sessions 1 --messages 5000 --tokens 1
+    both open --sessions 2000 --messages 0
+    both use --sessions 2000 --messages 1 --tokens 40 --rate 20
+    measure reconnect ours "$round" --sessions 1000 --messages 1 --tokens 1 --reconnect
+    measure watchers ours "$round" --sessions 1 --messages 10 --tokens 40 --rate 40 --watchers 500
+done
+
+python3 - "$results" <<'PYTHON'
+import glob, json, os, re, statistics, sys
+
+runs = {}
+for path in glob.glob(os.path.join(sys.argv[1], "*.json")):
+    figure, name, _ = re.fullmatch(r"(\w+)-(\w+)-(\d+)", os.path.basename(path)[: -len(".json")]).groups()
+    with open(path) as file:
+        runs.setdefault((figure, name), []).append(json.load(file))
+
+
+def values(figure, name, field):
+    """One field of each run, such as run_ms.p99."""
+    found = []
+    for run in runs.get((figure, name), []):
+        for part in field.split("."):
+            run = run[part]
+        found.append(run)
+    return found
+
+
+def row(what, ours, axum=None, most=None, least=None, digits=1):
+    target = f"≤ {most:,}" if most is not None else f"≥ {least:,}" if least is not None else ""
+    met = (most is None or ours <= most) and (least is None or ours >= least)
+    verdict = "" if not target else "met" if met else "**missed**"
+    show = lambda number: "" if number is None else f"{number:,.{digits}f}"
+    print(f"| {what} | {target} | {show(ours)} | {show(axum)} | {verdict} |")
+
+
+def compare(what, figure, most, peer="axum"):
+    """Ours and the peer's, and how many times the peer's ours is."""
+    field = "server_cpu_us_per_delta"
+    ours, theirs = (statistics.median(values(figure, name, field)) for name in ("ours", peer))
+    row(f"server CPU, µs a delta, {what}", ours, theirs, digits=2)
+    row("… as a multiple of axum's", ours / theirs, most=most, digits=2)
+
+
+def best(what, figure, field, digits=1, scale=1, most=None, least=None):
+    pick = min if least is None else max
+    ours, axum = (
+        pick(found) / scale if (found := values(figure, name, field)) else None for name in ("ours", "axum")
+    )
+    row(what, ours, axum, most, least, digits)
+
+
+print("| figure | target | ours | axum, untuned | verdict |")
+print("|---|--:|--:|--:|---|")
+compare("500 sessions × 40/s", "paced", 1.5)
+compare("500 sessions in a burst", "burst", 1)
+compare("the same, axum made to gather what is ready", "burst", None, peer="gathering")
+best("echo, ms, p50", "echo", "first_delta_ms.p50", digits=3)
+best("echo, ms, p99", "echo", "first_delta_ms.p99", digits=3, most=0.2)
+best("echo to the end of its run, ms, p99", "echo", "run_ms.p99", digits=3)
+best("sessions opened a second", "open", "sessions_per_second", digits=0, least=5000)
+best("KiB a session, idle", "use", "idle_bytes_per_session", scale=1024, most=32)
+best("KiB a session, after a message", "use", "bytes_per_session", scale=1024, most=48)
+best("1,000 clients dropped, back again, ms, p50", "reconnect", "reconnect_ms.p50", digits=0)
+best("… all of them", "reconnect", "all_back_ms", digits=0, most=150)
+best("500 watchers, from first to last, ms, p50", "watchers", "spread_ms.p50", digits=2)
+best("… p99", "watchers", "spread_ms.p99", digits=2, most=6)
+
+model = next(
+    (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?"
+)
+print(f"\n{os.cpu_count()} processors ({model}), the load on the same ones; {len(runs['paced', 'ours'])} rounds.")
+print("Processor time is the median, the rest the best. axum has no log, no replay and no bounds.")
+PYTHON
