@@ -398,11 +398,11 @@ impl Agent {
         mut permits: Permits,
         ctx: &mut Context<Self>,
     ) {
+        let Some(run_id) = self.run.as_ref().map(Run::id) else { return };
         let mut inputs: VecDeque<_> = inputs.into_iter().collect();
         let mut shown = Vec::new();
         while let Some(input) = inputs.pop_front() {
             let Some(run) = &mut self.run else { break };
-            let run_id = run.id();
             for effect in run.handle(input, Instant::now().into_std()) {
                 if let Effect::Show(event) = effect {
                     shown.push(event);
@@ -426,8 +426,8 @@ impl Agent {
                     Effect::Finished(outcome) => self.finished(run_id, outcome, ctx),
                 }
             }
-            self.show(run_id, &mut shown, &mut permits);
         }
+        self.show(run_id, &mut shown, &mut permits);
     }
 
     fn show(&self, run_id: RunId, shown: &mut Vec<Ephemeral>, permits: &mut Permits) {

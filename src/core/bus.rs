@@ -36,6 +36,8 @@ use super::{
     session::{SessionRecord, changes_record},
 };
 
+/// An event's encoded form is given up so long, or twice as long, after it was delivered.
+const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 /// A subscriber is woken this soon after it was offered something, even if more is coming.
 const MAX_WAKE_DELAY: Duration = Duration::from_millis(1);
 
@@ -256,6 +258,8 @@ pub struct EventBus {
     connections: Connections,
     unwoken: Unwoken,
     list_changes: ListChanges,
+    /// Durable events that were delivered in this interval and in the one before.
+    delivered: [Vec<Arc<Event>>; 2],
 }
 
 /// Subscribers that have been offered events and not been woken.
@@ -319,6 +323,7 @@ impl EventBus {
             connections: Connections::default(),
             unwoken: Unwoken::default(),
             list_changes: ListChanges::default(),
+            delivered: Default::default(),
         }
     }
 
@@ -484,6 +489,9 @@ impl EventBus {
                 _ => {}
             }
         }
+        if !state.subscribers.is_empty() {
+            self.delivered[0].extend_from_slice(&batch.events);
+        }
         self.fan_out(topic, &batch.events);
         if let Some(session_id) = topic.session()
             && batch.events.iter().filter_map(|event| event.as_durable()).any(changes_record)
@@ -543,6 +551,13 @@ impl EventBus {
         }
         self.fan_out(&topic, &events);
         drop(permits.released);
+    }
+
+    /// Logs keep events for long: not what they look like on the wire.
+    fn forget_encoded(&mut self) {
+        let [lately, before] = &mut self.delivered;
+        std::mem::swap(lately, before);
+        std::mem::take(lately).iter().for_each(|event| event.forget_encoded());
     }
 
     /// Offers events to a topic's subscribers.
@@ -758,6 +773,7 @@ impl Actor for EventBus {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(Waking);
+        ctx.run_interval(FORGET_INTERVAL, |bus, _| bus.forget_encoded());
     }
 }
 

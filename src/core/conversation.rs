@@ -340,14 +340,14 @@ impl Call {
         };
         let outcome = match self.ended.as_ref().and_then(|event| event.as_durable()) {
             Some(Durable::ToolCallEnded { outcome, .. }) => {
-                outcome.clone().map_err(|problem| problem.message)
+                outcome.clone().map(|result| *result).map_err(|problem| problem.message)
             }
             _ => Err("the outcome of this call is unknown".to_owned()),
         };
         let call = ToolCall {
             id: tool_call_id.clone(),
             name: tool_name.clone(),
-            args: args.clone(),
+            args: args.as_ref().clone(),
             provider_state: provider_state.as_deref().cloned(),
         };
         Some((call, ToolResult { id: tool_call_id.clone(), name: tool_name.clone(), outcome }))
@@ -494,7 +494,7 @@ mod tests {
                     message_id,
                     tool_call_id: id.into(),
                     tool_name: "clock".into(),
-                    args: Value::Null,
+                    args: Box::default(),
                     provider_state: None,
                 },
             );
@@ -507,7 +507,7 @@ mod tests {
                     message_id,
                     tool_call_id: id.into(),
                     tool_name: "clock".into(),
-                    outcome: Ok(result.into()),
+                    outcome: Ok(Box::new(result.into())),
                     duration_ms: 0,
                 },
             );

@@ -3,7 +3,7 @@
 //! The serde here is the storage format; what clients see is made in `doors::wire`. A new event is a
 //! variant here: the compiler then points at each place that must know it.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard};
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
@@ -46,8 +46,9 @@ pub struct Event {
     pub position: Option<Position>,
     pub run_id: Option<RunId>,
     pub body: Body,
-    /// The JSON payload, the same for every client: made once, by the first door that needs it.
-    encoded: OnceLock<ByteString>,
+    /// The JSON payload, the same for every client: made once, by the first door that needs it. Held for as
+    /// long as the event is being delivered, as it is larger than the event.
+    encoded: Mutex<Option<ByteString>>,
     /// Given back when nobody needs the event any more.
     _held: Option<OwnedSemaphorePermit>,
 }
@@ -61,7 +62,7 @@ impl Event {
             position: Some(Position { epoch, seq }),
             run_id: entry.run_id,
             body: Body::Durable(entry.body),
-            encoded: OnceLock::new(),
+            encoded: Mutex::default(),
             _held: None,
         }
     }
@@ -74,7 +75,7 @@ impl Event {
             position: None,
             run_id,
             body: Body::Ephemeral(body),
-            encoded: OnceLock::new(),
+            encoded: Mutex::default(),
             _held: None,
         }
     }
@@ -97,9 +98,24 @@ impl Event {
         }
     }
 
-    /// The encoded payload; `encode` is called once in the event's life.
-    pub fn encoded(&self, encode: impl FnOnce(&Event) -> ByteString) -> &ByteString {
-        self.encoded.get_or_init(|| encode(self))
+    /// The encoded payload, kept for who needs it next.
+    pub fn encoded(&self, encode: impl FnOnce(&Event) -> ByteString) -> ByteString {
+        self.lock_encoded().get_or_insert_with(|| encode(self)).clone()
+    }
+
+    /// The encoded payload; not kept if it was not.
+    pub fn encoded_once(&self, encode: impl FnOnce(&Event) -> ByteString) -> ByteString {
+        let kept = self.lock_encoded().clone();
+        kept.unwrap_or_else(|| encode(self))
+    }
+
+    /// The event has been delivered.
+    pub fn forget_encoded(&self) {
+        *self.lock_encoded() = None;
+    }
+
+    fn lock_encoded(&self) -> MutexGuard<'_, Option<ByteString>> {
+        self.encoded.lock().expect("no panic while locked")
     }
 
     /// Roughly the bytes that this event occupies, for limits: its texts and a constant for the rest.
@@ -173,7 +189,7 @@ pub enum Durable {
         message_id: MessageId,
         tool_call_id: String,
         tool_name: String,
-        args: Value,
+        args: Box<Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         provider_state: Option<Box<ProviderState>>,
     },
@@ -181,13 +197,13 @@ pub enum Durable {
         message_id: MessageId,
         tool_call_id: String,
         tool_name: String,
-        outcome: Result<Value, Box<Problem>>,
+        outcome: Result<Box<Value>, Box<Problem>>,
         duration_ms: u64,
     },
     AgentResponse(Box<AgentResponse>),
     ContextUpdated(ContextUse),
     Error {
-        problem: Problem,
+        problem: Box<Problem>,
     },
     RunFinished {
         outcome: Outcome,

@@ -162,7 +162,7 @@ impl Run {
             }
             (Phase::Asking, Input::ModelFailed(problem)) => {
                 let mut entries = self.cut_response(FinishReason::Error);
-                entries.push(self.entry(Durable::Error { problem }));
+                entries.push(self.entry(Durable::Error { problem: Box::new(problem) }));
                 self.end(entries, Outcome::Failed, Some(EndReason::Failed), now)
             }
             (Phase::Calling, Input::ToolEnded { tool_call_id, outcome }) => {
@@ -216,7 +216,7 @@ impl Run {
                         ErrorCode::ToolError,
                         format!("the model asked for tools {MAX_STEPS} times in a row; the run was ended"),
                     );
-                    let entries = vec![self.entry(Durable::Error { problem })];
+                    let entries = vec![self.entry(Durable::Error { problem: Box::new(problem) })];
                     return self.end(entries, Outcome::Failed, Some(EndReason::Failed), now);
                 }
                 self.ask()
@@ -280,7 +280,7 @@ impl Run {
                 message_id: self.step.message_id,
                 tool_call_id: call.call.id.clone(),
                 tool_name: call.call.name.clone(),
-                args: call.call.args.clone(),
+                args: Box::new(call.call.args.clone()),
                 provider_state: call.call.provider_state.clone().map(Box::new),
             }));
         }
@@ -311,7 +311,7 @@ impl Run {
             }
         }
         if outcome == Outcome::Interrupted {
-            entries.push(self.entry(Durable::Error { problem: interrupted() }));
+            entries.push(self.entry(Durable::Error { problem: Box::new(interrupted()) }));
         }
         self.end(entries, outcome, Some(reason), now)
     }
@@ -415,7 +415,7 @@ pub fn crashed(
         let outcome = Err(Box::new(problem));
         entries.push(Durable::ToolCallEnded { message_id, tool_call_id, tool_name, outcome, duration_ms: 0 });
     }
-    entries.push(Durable::Error { problem: interrupted() });
+    entries.push(Durable::Error { problem: Box::new(interrupted()) });
     entries.push(finished_early(Outcome::Interrupted, EndReason::Crashed));
     entries.into_iter().map(|body| Entry::of_run(id, body)).collect()
 }
@@ -453,7 +453,7 @@ fn call_ended(
         message_id,
         tool_call_id: call.call.id.clone(),
         tool_name: call.call.name.clone(),
-        outcome: outcome.map_err(Box::new),
+        outcome: outcome.map(Box::new).map_err(Box::new),
         duration_ms: call.began.map_or(0, |began| millis(now, began)),
     };
     Entry::of_run(run_id, body)

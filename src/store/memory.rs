@@ -94,9 +94,10 @@ impl MemoryStore {
         if head != expected_seq || (log.is_none() && events.is_empty()) {
             return Err(AppendError::Conflict);
         }
-        let added = events.iter().map(|event| weight(event)).sum::<usize>();
+        let added = events.iter().map(|event| event.weight()).sum::<usize>();
+        let session = if log.is_none() { SESSION_BYTES } else { 0 };
         let removed = if events.iter().filter_map(|event| event.as_durable()).any(may_be_refused) {
-            self.make_room(&mut catalog, added)?
+            self.make_room(&mut catalog, session + added)?
         } else {
             Vec::new()
         };
@@ -173,7 +174,7 @@ impl Log {
             return 0;
         }
         self.first += 1;
-        self.events.pop_front().map_or(0, |oldest| weight(&oldest))
+        self.events.pop_front().map_or(0, |oldest| oldest.weight())
     }
 
     fn page(&self, from: ReadFrom, limit: PageLimit) -> Page {
@@ -353,11 +354,6 @@ fn take<'a>(
         taken.push(event.clone());
     }
     taken
-}
-
-/// What an event takes: itself and its encoded form, kept once somebody has been shown it.
-fn weight(event: &Event) -> usize {
-    2 * event.weight()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

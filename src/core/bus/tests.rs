@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use bytestring::ByteString;
 use proptest::prelude::*;
 
 use super::{
@@ -374,10 +375,13 @@ async fn a_session_that_makes_room_is_forgotten_and_its_name_may_stand_for_anoth
     let first = fixture.create(&session(100), caller("me")).await;
     let head = Position { epoch: first.epoch.clone(), seq: 1 };
     assert_eq!(fixture.attach(connection, &session(100), head).await, Attached::Live);
-    let closed = Durable::SessionClosed { reason: CloseReason::Closed, replaced_by: None };
-    fixture.bus.publish(&session(100), Origin::Log, vec![closed.into()], vec![]).await.unwrap().unwrap();
+    fixture.create(&session(101), caller("me")).await;
+    for closed in [session(100), session(101)] {
+        let event = Durable::SessionClosed { reason: CloseReason::Closed, replaced_by: None };
+        fixture.bus.publish(&closed, Origin::Log, vec![event.into()], vec![]).await.unwrap().unwrap();
+    }
 
-    let mut number = 100;
+    let mut number = 101;
     let is_end = |given: &Given| matches!(given, Given::Ended(topic) if *topic == session(100));
     while !probe.take().iter().any(is_end) {
         number += 1;
@@ -415,6 +419,29 @@ async fn a_list_that_changes_much_is_told_so_much_at_a_time_and_to_everybody() {
     }
 
     assert_eq!(sum, CONNECTIONS * SESSIONS as usize, "each of each, once");
+}
+
+#[actix::test]
+async fn what_events_look_like_on_the_wire_is_forgotten_once_they_are_delivered() {
+    let fixture = Fixture::new();
+    let (connection, _) = fixture.connect("watcher").await;
+    let epoch = fixture.create(&session(100), caller("me")).await.epoch;
+    let head = Position { epoch, seq: 1 };
+    assert_eq!(fixture.attach(connection, &session(100), head).await, Attached::Live);
+    tokio::time::pause();
+    let event = fixture.publish(&session(100), &["a"]).await.unwrap().unwrap().events.remove(0);
+    let encode = |event: &Event| ByteString::from(format!("event {}", event.seq()));
+    assert_eq!(event.encoded(encode), "event 2");
+    assert_eq!(event.encoded(|_| unreachable!("encoded once")), "event 2");
+    assert_eq!(event.encoded_once(|_| unreachable!("encoded once")), "event 2");
+
+    for _ in 0..3 {
+        tokio::time::advance(FORGET_INTERVAL).await;
+        settle().await;
+    }
+
+    assert_eq!(event.encoded_once(|_| "anew".into()), "anew");
+    assert_eq!(event.encoded_once(|_| "again".into()), "again", "that is not kept");
 }
 
 // ---- any interleaving ----

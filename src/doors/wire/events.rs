@@ -21,9 +21,14 @@ use crate::{
     doors::reply::row,
 };
 
-/// The event as clients get it; encoded once, whoever asks first.
-pub fn payload(event: &Event) -> &ByteString {
+/// The event as clients get it while it is delivered; encoded once, whoever asks first.
+pub fn payload(event: &Event) -> ByteString {
     event.encoded(|event| encode(&Envelope::of(event)))
+}
+
+/// The event as a client gets it that reads what was.
+pub fn past_payload(event: &Event) -> ByteString {
+    event.encoded_once(|event| encode(&Envelope::of(event)))
 }
 
 /// JSON text of a value of ours.
@@ -409,7 +414,7 @@ impl<'a> EventBody<'a> {
                     message_id: *message_id,
                     tool_call_id,
                     tool_name,
-                    result: outcome.as_ref().ok(),
+                    result: outcome.as_deref().ok(),
                     error: outcome.as_ref().err().map(|problem| ErrorBody::of(problem)),
                     duration_ms: *duration_ms,
                 })

@@ -1,7 +1,5 @@
 //! Frames that are not events of a topic: replies, acknowledgements, snapshots, the life of a socket.
 
-use std::sync::Arc;
-
 use bytestring::ByteString;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -9,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     VERSION,
     events::{
-        Agent, ContextUpdate, Session, display, encode, object, outcome_name, payload, rfc3339,
+        Agent, ContextUpdate, Session, display, encode, object, outcome_name, past_payload, rfc3339,
         session_status_name,
     },
 };
@@ -17,7 +15,7 @@ use crate::{
     core::{
         command::{Answer, Done},
         error::Problem,
-        event::{AgentCard, Event, Timestamp},
+        event::{AgentCard, Timestamp},
         ids::{ClientId, ConnectionId, Epoch, EventId, MessageId, RunId, Seq, Topic},
         ports::{Page, ReadFrom, SessionTail},
         session::{SessionRecord, is_preamble},
@@ -184,24 +182,24 @@ pub fn session_list(
 
 /// The reply to `history`. Of a page that is too long as JSON, the end that was not asked for is left out.
 pub fn history(reply_to: Option<&str>, page: &Page, from: ReadFrom) -> ByteString {
-    let all = &page.events[..];
+    let all: Vec<_> = page.events.iter().map(|event| past_payload(event)).collect();
     let events = match from {
         ReadFrom::After(_) => &all[..fitting(all.iter())],
         ReadFrom::Before(_) => &all[all.len() - fitting(all.iter().rev())..],
     };
     let more = page.more || events.len() < all.len();
     let (epoch, head) = (page.head.epoch.as_str(), page.head.last);
-    accepted(reply_to, History { events: events.iter().map(|event| raw(event)).collect(), epoch, head, more })
+    accepted(reply_to, History { events: events.iter().map(raw).collect(), epoch, head, more })
 }
 
-/// How many of the events, from the first, make a page that is not too long; one at least, if there is one.
-fn fitting<'a>(events: impl ExactSizeIterator<Item = &'a Arc<Event>>) -> usize {
-    let (mut bytes, all) = (0, events.len());
-    let fit = |event: &&Arc<Event>| {
-        bytes += payload(event).len();
+/// How many of the payloads, from the first, make a page that is not too long; one at least, if there is one.
+fn fitting<'a>(payloads: impl ExactSizeIterator<Item = &'a ByteString>) -> usize {
+    let (mut bytes, all) = (0, payloads.len());
+    let fit = |payload: &&ByteString| {
+        bytes += payload.len();
         bytes <= MAX_PAGE_BYTES
     };
-    events.take_while(fit).count().max(1).min(all)
+    payloads.take_while(fit).count().max(1).min(all)
 }
 
 pub fn agent_list(reply_to: Option<&str>, cards: &[AgentCard]) -> ByteString {
@@ -213,8 +211,8 @@ pub fn model_list(reply_to: Option<&str>, models: &[Model]) -> ByteString {
 }
 
 /// An event's payload, to be put into another frame as it is.
-fn raw(event: &Event) -> &RawValue {
-    serde_json::from_str(payload(event)).expect("a payload is JSON")
+fn raw(payload: &ByteString) -> &RawValue {
+    serde_json::from_str(payload).expect("a payload is JSON")
 }
 
 impl<'a> Refusal<'a> {
@@ -399,10 +397,12 @@ struct SharedState {
 
 pub fn session_snapshot(tail: &SessionTail) -> ByteString {
     let record = &tail.state.record;
-    let (always, newest): (Vec<_>, Vec<_>) =
-        tail.messages.iter().partition(|event| event.as_durable().is_some_and(is_preamble));
-    let left_out = newest.len() - fitting(newest.iter().rev().copied());
-    let messages = always.into_iter().chain(newest.into_iter().skip(left_out));
+    let preamble =
+        tail.messages.iter().take_while(|event| event.as_durable().is_some_and(is_preamble)).count();
+    let payloads: Vec<_> = tail.messages.iter().map(|event| past_payload(event)).collect();
+    let (always, newest) = payloads.split_at(preamble);
+    let left_out = newest.len() - fitting(newest.iter().rev());
+    let messages = always.iter().chain(&newest[left_out..]);
     encode(&SnapshotFrame {
         v: VERSION,
         kind: "session_snapshot",
@@ -414,7 +414,7 @@ pub fn session_snapshot(tail: &SessionTail) -> ByteString {
         session_id: record.session_id.as_str(),
         data: Snapshot {
             session: Session::of(record),
-            messages: messages.map(|event| raw(event)).collect(),
+            messages: messages.map(raw).collect(),
             run: tail
                 .state
                 .run

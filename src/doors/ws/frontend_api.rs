@@ -33,6 +33,7 @@ use crate::{
         reply::Close,
         wire::{
             commands::{Request, Resume, Subscribe, Unsubscribe},
+            events,
             frames::{self, Subscribed},
         },
     },
@@ -361,7 +362,7 @@ async fn show_page(
         Some(_) => return Ok((here, false)),
     };
     let last = page.events.last().map_or(after, |event| event.seq());
-    connection.hand_over_items(page.events.into_iter().map(Item::Event));
+    connection.hand_over_items(page.events.iter().map(|event| Item::Text(events::past_payload(event))));
     Ok((Position { epoch: epoch.clone(), seq: last }, page.more))
 }
 

@@ -292,7 +292,7 @@ impl<A: Door> ActorFuture<A> for Writer {
         }
         for item in items {
             match item {
-                Item::Event(event) => ctx.text(events::payload(&event).clone()),
+                Item::Event(event) => ctx.text(events::payload(&event)),
                 Item::Text(text) => ctx.text(text),
                 Item::Ping => ctx.ping(b""),
                 Item::Pong(data) => ctx.pong(&data),

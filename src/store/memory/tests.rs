@@ -307,7 +307,7 @@ fn a_search_passes_over_more_sessions_than_a_slice() {
 #[test]
 fn a_full_store_lets_closed_sessions_go_then_refuses_new_work() {
     let mut fixture = Fixture::with_room(100_000);
-    let text = "x".repeat(10_000);
+    let text = "x".repeat(20_000);
     for number in 100..104 {
         let topic = fixture.create(number);
         fixture.append(&topic, vec![system(&text)]).unwrap();
@@ -318,7 +318,7 @@ fn a_full_store_lets_closed_sessions_go_then_refuses_new_work() {
     fixture.append(&session(100), vec![closed()]).unwrap();
 
     // What would not fit even so makes nobody go.
-    let too_much = fixture.append(&session(102), vec![user(RunId::new(), &"x".repeat(90_000), Queued::No)]);
+    let too_much = fixture.append(&session(102), vec![user(RunId::new(), &"x".repeat(100_000), Queued::No)]);
     assert_eq!(too_much, Err(AppendError::Full));
     assert!(fixture.head(&session(101)).is_some());
 
