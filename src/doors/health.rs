@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::Doors;
+use crate::core::bus::GetFigures;
 
 /// The process runs and answers.
 pub async fn live() -> HttpResponse {
@@ -19,9 +20,14 @@ pub async fn ready(doors: web::Data<Doors>) -> HttpResponse {
     }
     // The core answers, so it runs.
     let agents = doors.manager.count_live().await;
+    let Ok(bus) = doors.bus.ask(GetFigures).await else {
+        return HttpResponse::ServiceUnavailable().json(json!({ "status": "ending" }));
+    };
     HttpResponse::Ok().json(json!({
         "status": "ready",
         "connections": doors.register.count(),
         "agents_in_memory": agents,
+        "topics_in_memory": bus.topics,
+        "subscriptions": bus.subscriptions,
     }))
 }

@@ -16,15 +16,15 @@ const MIB: u64 = 1024 * 1024;
 // ---- a client that writes bytes ----
 
 /// A WebSocket connection with nothing between the test and the wire.
-struct Raw(TcpStream);
+pub struct Raw(TcpStream);
 
 impl Raw {
-    async fn connect(server: &Server) -> TcpStream {
+    pub async fn connect(server: &Server) -> TcpStream {
         within("a connection", TcpStream::connect(server.addr)).await.expect("it is accepted")
     }
 
     /// Upgrades to the backend socket, and reads past `connection_established`.
-    async fn upgrade(server: &Server) -> Self {
+    pub async fn upgrade(server: &Server) -> Self {
         Self::upgrade_on(Self::connect(server).await, server, "/ws/backend-api").await
     }
 
@@ -48,7 +48,7 @@ impl Raw {
     }
 
     /// Writes; a server that has hung up already is not the test's concern.
-    async fn write(&mut self, bytes: &[u8]) {
+    pub async fn write(&mut self, bytes: &[u8]) {
         let _ = within("room to write", self.0.write_all(bytes)).await;
     }
 

@@ -8,6 +8,7 @@ mod errors;
 mod examples;
 mod hostile;
 mod idempotency;
+mod load;
 mod models;
 mod operations;
 mod providers;

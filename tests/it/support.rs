@@ -22,7 +22,10 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
 };
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{self, Message, protocol::WebSocketConfig},
+};
 
 /// Nothing that a test waits for takes longer, on however busy a machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,12 +107,16 @@ impl Server {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
     }
 
-    /// Sockets that it has open, as it says itself.
-    pub async fn connections(&self) -> u64 {
+    /// What it has in hand, as it says itself.
+    pub async fn ready(&self) -> Value {
         let (status, body) = self.get("/ready").await;
         assert_eq!(status, 200, "{body}");
-        let body: Value = serde_json::from_str(&body).expect("JSON");
-        body["connections"].as_u64().expect("a number")
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// Sockets that it has open.
+    pub async fn connections(&self) -> u64 {
+        self.ready().await["connections"].as_u64().expect("a number")
     }
 
     /// The answer to a GET request: status and body.
@@ -217,7 +224,7 @@ impl Socket {
 
     /// Opens a socket; also its `connection_established`.
     pub async fn open_with_greeting(url: &str) -> (Self, Value) {
-        let (stream, _) = within("a connection", tokio_tungstenite::connect_async(url)).await.expect(url);
+        let stream = within("a connection", connect(url)).await.expect(url);
         let mut socket = Self { stream, passed: VecDeque::new() };
         let first = socket.next().await;
         assert_eq!(first["type"], "connection_established", "{first}");
@@ -226,7 +233,7 @@ impl Socket {
 
     /// Opens a socket on a connection that may break at any byte.
     pub async fn try_open(url: &str) -> Option<Self> {
-        let (stream, _) = within("a connection", tokio_tungstenite::connect_async(url)).await.ok()?;
+        let stream = within("a connection", connect(url)).await.ok()?;
         let mut socket = Self { stream, passed: VecDeque::new() };
         let first = socket.try_next().await?;
         assert_eq!(first["type"], "connection_established", "{first}");
@@ -387,6 +394,13 @@ impl Socket {
             }
         }
     }
+}
+
+async fn connect(url: &str) -> tungstenite::Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+    // The library's own buffers would be 128 KiB a socket.
+    let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
+    let (stream, _) = tokio_tungstenite::connect_async_with_config(url, Some(config), false).await?;
+    Ok(stream)
 }
 
 fn is_heartbeat(text: &str) -> bool {
@@ -602,6 +616,13 @@ impl Watched {
     #[track_caller]
     pub fn topic(&self, topic: &str) -> &TopicSeen {
         self.topics.get(topic).unwrap_or_else(|| panic!("nothing was seen of {topic}"))
+    }
+
+    /// The one topic that was watched.
+    #[track_caller]
+    pub fn only_topic(&self) -> &TopicSeen {
+        assert_eq!(self.topics.len(), 1);
+        self.topics.values().next().expect("counted")
     }
 
     /// A new socket: what was streaming on the old one must be shown anew.
