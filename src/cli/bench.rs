@@ -137,7 +137,7 @@ async fn measure(bench: &Bench, server: &Server, tally: &Rc<RefCell<Tally>>) -> 
     };
     let answering = answering.elapsed().as_secs_f64();
     let cpu = meter.cpu()?.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    let memory_after = meter.memory()?;
+    let memory_after = meter.memory_at_rest().await?;
     let load = tally.borrow().load();
 
     let reconnecting = if bench.reconnect && went_well {

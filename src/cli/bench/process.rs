@@ -1,12 +1,20 @@
 //! Processes: what the server's takes, and what this one may open.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Files that a process has open beside its sockets, generously.
 const OTHER_FILES: u64 = 64;
+
+/// Memory that has not fallen for so long is level.
+const LEVEL_FOR: Duration = Duration::from_secs(2);
+/// So long is waited for that.
+const REST_AT_MOST: Duration = Duration::from_secs(8);
 
 /// What the server's process takes, where its id is known.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +24,20 @@ impl Meter {
     /// Memory that is in RAM, in bytes.
     pub fn memory(self) -> anyhow::Result<Option<u64>> {
         self.0.map(resident_bytes).transpose()
+    }
+
+    /// The same once it no longer falls: what was in use a moment ago is given back within seconds.
+    pub async fn memory_at_rest(self) -> anyhow::Result<Option<u64>> {
+        let Some(mut least) = self.memory()? else { return Ok(None) };
+        let (began, mut fell) = (Instant::now(), Instant::now());
+        while fell.elapsed() < LEVEL_FOR && began.elapsed() < REST_AT_MOST {
+            tokio::time::sleep(LEVEL_FOR / 8).await;
+            let now = self.memory()?.unwrap_or(least);
+            if now < least {
+                (least, fell) = (now, Instant::now());
+            }
+        }
+        Ok(Some(least))
     }
 
     /// Processor time, its own and the kernel's for it.
