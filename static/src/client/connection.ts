@@ -196,7 +196,7 @@ export class Connection {
   // ---- after an end ----
 
   #wait({ atLeastMs, why }: Extract<Verdict, { does: 'retry' }>): void {
-    const { attempt, nextAt, phase } = this.#state;
+    const { attempt, nextAt, phase, why: known } = this.#state;
     const { clock, random } = this.deps;
     const now = clock.now();
     const waiting = phase === 'waiting' && nextAt !== undefined;
@@ -211,7 +211,8 @@ export class Connection {
       phase: 'waiting',
       attempt: waiting ? attempt : attempt + 1,
       nextAt: now + ms,
-      why,
+      // That nobody answers is what a restart is like.
+      why: known?.kind === 'restarting' && why.kind === 'lost' ? known : why,
     });
   }
 

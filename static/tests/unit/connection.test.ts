@@ -205,6 +205,9 @@ describe('a lost socket', () => {
     expect(state).toMatchObject({ since: 5_000, why: { kind: 'restarting' } });
     clock.pass(250);
     expect(state.since).toBe(5_000);
+    // Until it is back, nobody answers.
+    socket('frontend').end(1006);
+    expect(state).toMatchObject({ phase: 'waiting', why: { kind: 'restarting' } });
   });
 
   it('waits 20 s after 4429, whichever socket ends first', () => {
