@@ -93,8 +93,10 @@ export class Connection {
 
   /** The user asks for it: also where it had been given up. */
   retry(): void {
-    if (this.#state.phase === 'stopped') this.#update({ attempt: 0 });
-    if (this.#state.phase !== 'ready') this.#hurry();
+    if (this.#state.phase === 'stopped') {
+      this.#update({ attempt: 0 });
+      this.start();
+    } else if (this.#state.phase !== 'ready') this.#hurry();
   }
 
   /** Something has changed for the better: no use in waiting longer, nor in trusting an old socket. */

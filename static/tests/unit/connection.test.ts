@@ -253,6 +253,11 @@ describe('an end that is not to be tried again', () => {
     connection.retry();
     becomeReady();
     expect(state.phase).toBe('ready');
+    // Refused again, and asked for again, both within a second.
+    socket('frontend').end(4450);
+    connection.retry();
+    becomeReady();
+    expect(state.phase).toBe('ready');
   });
 });
 
