@@ -7,6 +7,7 @@ import { until } from './until.js';
 export class Commander {
   #socket;
   #sent = 0;
+  #heartbeats = 0;
   /** @type {Map<string, (reply: any) => void>} */
   #waiting = new Map();
 
@@ -16,6 +17,7 @@ export class Commander {
     this.#socket = new WebSocket(url);
     this.#socket.on('message', (text) => {
       const frame = JSON.parse(String(text));
+      if (frame.type === 'heartbeat') this.#heartbeats++;
       if (frame.type === 'reply') this.#waiting.get(frame.reply_to)?.(frame);
     });
     await once(this.#socket, 'open');
@@ -56,6 +58,12 @@ export class Commander {
       const events = await this.history(sessionId);
       return events.some((event) => event.type === 'run_finished' && event.run_id === run_id);
     });
+  }
+
+  /** Waits until the server has sent some more signs of life. */
+  async heartbeats(count) {
+    const end = this.#heartbeats + count;
+    await until('heartbeats', () => this.#heartbeats >= end);
   }
 
   /** Every event of a session. */
