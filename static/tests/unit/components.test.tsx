@@ -379,6 +379,17 @@ describe('what is announced', () => {
     expect(text).toMatch(/^Yes x{496} … more in the chat$/);
   });
 
+  it('is the end of a run that was too short to be seen', () => {
+    page.openSession('x');
+    page.frontend.receive(userMessage(3, 'Hi', { run: 'r1' }));
+    page.frontend.receive(answer(4, 'a1', 'Yes', { run: 'r1' }));
+    const { items } = page.client.state.views.get(SESSION) ?? syncedView(0);
+    const after = stateWith(syncedView(4, { items }));
+    expect(newsBetween(before, after)?.text).toBe('Yes');
+    const older = stateWith(syncedView(4, { items: items.slice(-1) }));
+    expect(newsBetween(older, after)).toBeUndefined();
+  });
+
   it('is nothing of what was there before', () => {
     const behind = stateWith(syncedView(3, { synced: false }));
     expect(newsBetween(behind, running)).toBeUndefined();
