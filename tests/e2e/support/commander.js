@@ -60,6 +60,23 @@ export class Commander {
     });
   }
 
+  /** Sends many messages, and waits until all are answered. */
+  async fill(sessionId, contents) {
+    for (const content of contents) {
+      const chat = { session_id: sessionId, data: { content } };
+      // The queue takes 32.
+      await until('room in the queue', () =>
+        this.command('chat_message', chat).catch((error) => {
+          if (!/busy/.test(error.message)) throw error;
+        }),
+      );
+    }
+    await until('all answers', async () => {
+      const { sessions } = await this.command('session_management', { data: { action: 'list' } });
+      return sessions.find((session) => session.session_id === sessionId).status === 'idle';
+    });
+  }
+
   /** Waits until the server has sent some more signs of life. */
   async heartbeats(count) {
     const end = this.#heartbeats + count;

@@ -54,16 +54,16 @@ export class Stage {
   /**
    * Opens the page in a window of its own, which shares nothing with others.
    *
-   * @param {import('playwright-core').BrowserContextOptions & { url?: string }} [options]
+   * @param {import('playwright-core').BrowserContextOptions & { url?: string, probes?: boolean }} [options]
    * @param {Prepare} [prepare]
    */
-  async open({ url = this.server.url, ...options } = {}, prepare = undefined) {
+  async open({ url = this.server.url, probes = true, ...options } = {}, prepare = undefined) {
     browser ??= launchBrowser();
     const context = await (
       await browser
     ).newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', ...options });
     this.#endings.push(() => context.close());
-    await context.addInitScript(installProbes);
+    if (probes) await context.addInitScript(installProbes);
     return this.openIn(context, url, prepare);
   }
 

@@ -5,7 +5,9 @@
 export function installProbes() {
   /** Of an answer to `/count`: the numbers first and last seen, and a text that should not have been. */
   const count = { first: 0, last: 0, wrong: undefined };
-  Object.assign(globalThis, { probes: { count } });
+  /** For how many frames in a row, at most, nothing had the focus, once something had had it. */
+  const focus = { lost: 0, inARow: 0, had: false };
+  Object.assign(globalThis, { probes: { count, focus } });
 
   const look = () => {
     const answer = [...document.querySelectorAll('.from-agent .markdown')].at(-1);
@@ -17,6 +19,9 @@ export function installProbes() {
       if (count.first === 0) count.first = numbers.length;
       count.last = numbers.length;
     }
+    focus.had ||= document.activeElement !== document.body;
+    focus.inARow = focus.had && document.activeElement === document.body ? focus.inARow + 1 : 0;
+    focus.lost = Math.max(focus.lost, focus.inARow);
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);

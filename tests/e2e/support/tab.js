@@ -1,7 +1,7 @@
 /** One tab of the browser with the page in it, and what tests do there and look for. */
 
 import assert from 'node:assert/strict';
-import { PATIENCE_MS } from './until.js';
+import { PATIENCE_MS, until } from './until.js';
 
 /** What a browser says of a lost connection, wherever it was lost. */
 const LOST = /WebSocket connection to '|ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED/;
@@ -173,6 +173,11 @@ export class Tab {
       const name = element?.getAttribute('aria-label') ?? element?.textContent?.trim() ?? '';
       return `${element?.tagName.toLowerCase()} ${name.slice(0, 60)}`;
     });
+  }
+
+  /** Waits until something so named has the focus. @param {RegExp} name */
+  async focusReaches(name) {
+    await until(`the focus on ${name}`, async () => name.test(await this.focused()));
   }
 
   /** Chooses from the menu of the open chat. */
