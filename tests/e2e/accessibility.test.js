@@ -139,7 +139,8 @@ e2e('what happens is said once, and never word by word', async (stage) => {
   });
   await tab.ask('/count 30 20');
   await tab.drawn();
-  const heard = () => tab.page.evaluate(() => globalThis.said.filter((text) => !text.endsWith(': ')));
+  const heard = () =>
+    tab.page.evaluate(() => globalThis.said.filter((text) => !text.endsWith(': ')));
   const numbers = Array.from({ length: 30 }, (_, index) => index + 1).join(' ');
   assert.deepEqual(await heard(), ['status: Helper is answering', `status: ${numbers}`]);
 

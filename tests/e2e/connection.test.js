@@ -24,7 +24,7 @@ async function recoversAtOnce(tab) {
     passed += 20;
     return (await recovered.count()) > 0;
   });
-  assert.ok(passed < 2_000, `it took ${passed} ms of the page's time`);
+  assert.ok(passed < 1_500, `it took ${passed} ms of the page's time`);
 }
 
 /** Waits end after their whole length, not a random part, and only when the test lets time pass. */
@@ -33,8 +33,15 @@ async function controlTime(page) {
   await page.addInitScript(() => (Math.random = () => 0.999));
 }
 
-async function stopTime(tab) {
-  await tab.page.clock.pauseAt(await tab.page.evaluate(() => Date.now() + 1));
+/** Stops it at a moment that is still to come, or else it cannot be stopped. */
+async function stopTime({ page }) {
+  await until('the time to stop', async () => {
+    const moment = await page.evaluate(() => Date.now() + 1_000);
+    return page.clock.pauseAt(moment).then(
+      () => true,
+      () => false,
+    );
+  });
 }
 
 e2e('a socket that is cut in mid-answer comes back alone, and nothing is missed', async (stage) => {
@@ -71,7 +78,7 @@ e2e('"Retry now" does not wait for the countdown', async (stage) => {
   await tab.startChat('Helper');
   proxy.open = false;
   proxy.cut();
-  await tab.connectionDialog.getByText(/Attempt 4 · next in [34] s/).waitFor();
+  await tab.connectionDialog.getByText('Attempt 4 · next in 4 s').waitFor();
   await stage.shot(tab, '06-outage');
   proxy.open = true;
   await stopTime(tab);
@@ -89,7 +96,7 @@ e2e('a network that is back is used at once', async (stage) => {
   const context = tab.page.context();
   await context.setOffline(true);
   proxy.cut();
-  await tab.connectionDialog.getByText(/Attempt 4 · next in [34] s/).waitFor();
+  await tab.connectionDialog.getByText('Attempt 4 · next in 4 s').waitFor();
   await stopTime(tab);
 
   await context.setOffline(false);
