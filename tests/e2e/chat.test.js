@@ -119,3 +119,23 @@ e2e('messages sent during an answer wait, and run in their order', async (stage)
   await tab.idle();
   assert.ok(!(await log.answers(sessionId)).includes('never'));
 });
+
+e2e('an agent that is to be interrupted gives way to a newer message', async (stage) => {
+  const tab = await stage.open();
+  await tab.startChat('Counter');
+  await tab.say('/count 1000 20');
+  await tab.counted(10);
+  await tab.say('/echo something else');
+
+  await tab.text('Stopped: a newer message took its place').waitFor();
+
+  await tab.idle();
+  assert.equal((await tab.answer.innerText()).trim(), 'something else');
+  const shown = await tab.page.locator('.from-user .plain, .run-end').allInnerTexts();
+  const end = shown.slice(-3);
+  assert.deepEqual(end, [
+    '/count 1000 20',
+    'Stopped: a newer message took its place',
+    '/echo something else',
+  ]);
+});

@@ -71,6 +71,27 @@ e2e('a socket that is cut in mid-answer comes back alone, and nothing is missed'
   assert.equal((await tab.answer.innerText()).trim(), 'both ways work');
 });
 
+e2e('a stop that is wished for without a connection is done when there is one', async (stage) => {
+  const proxy = await stage.proxy();
+  const tab = await stage.open({ url: proxy.url });
+  tab.losesConnections = true;
+  await tab.startChat('Helper');
+  await tab.say('/count 5000 20');
+  await tab.counted(10);
+  proxy.open = false;
+  proxy.cut();
+  await tab.connectionDialog.waitFor();
+  await tab.stop.click();
+  await tab.button('Stopping…').waitFor();
+  await stage.shot(tab, '06-stopping');
+
+  proxy.open = true;
+
+  await tab.text('Stopped', { exact: true }).waitFor();
+  await tab.idle();
+  assert.equal((await tab.count()).wrong, undefined);
+});
+
 e2e('"Retry now" does not wait for the countdown', async (stage) => {
   const proxy = await stage.proxy();
   const tab = await stage.open({ url: proxy.url }, controlTime);

@@ -39,6 +39,26 @@ e2e('a reload in another tab of the world finds the answer where it is', async (
   await other.assertCounted(200);
 });
 
+e2e('messages that wait for an answer wait through a reload', async (stage) => {
+  const tab = await stage.open();
+  await tab.startChat('Helper');
+  await tab.say('/count 1000 20');
+  await tab.counted(10);
+  await tab.say('/echo one');
+  await tab.say('/echo two');
+  await tab.text('2 waiting').waitFor();
+
+  await tab.page.reload();
+
+  await tab.text('2 waiting').waitFor();
+  assert.equal(await tab.text('Waits for the answer before it').count(), 2);
+  await tab.stop.click();
+  await tab.text('two', { exact: true }).waitFor();
+  await tab.idle();
+  const answers = await tab.page.locator('.from-agent .markdown').allInnerTexts();
+  assert.deepEqual(answers.slice(-2), ['one', 'two']);
+});
+
 e2e('a draft survives a reload and a look at another chat', async (stage) => {
   const tab = await stage.open();
   const first = await tab.startChat('Helper');

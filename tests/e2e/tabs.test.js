@@ -17,8 +17,7 @@ e2e('two tabs show the same answer, and a stop in one is a stop in both', async 
   await two.assertCounted(100);
 
   await two.say('/count 1000 20');
-  await one.counted(100);
-  await one.page.waitForFunction(() => document.querySelectorAll('.is-streaming').length === 1);
+  await one.counted(20);
   await one.stop.click();
   await two.text('Stopped', { exact: true }).waitFor();
   await Promise.all([one.idle(), two.idle()]);
@@ -47,6 +46,24 @@ e2e('a name and an end given in one tab are there in the other', async (stage) =
   await one.text('This chat is closed and takes no more messages.').waitFor();
   assert.ok(await one.field.evaluate(({ readOnly }) => readOnly));
   await stage.shot(one, '07-closed-there');
+});
+
+e2e('a chat that is closed in mid-answer ends it in both tabs', async (stage) => {
+  const one = await stage.open();
+  await one.startChat('Helper');
+  const two = await stage.openIn(one.page.context(), one.page.url());
+  await two.ready();
+  await one.say('/count 1000 20');
+  await two.counted(10);
+  await two.chooseAction('Close');
+  await two.button('Close chat').click();
+
+  for (const tab of [one, two]) {
+    await tab.text('Stopped: the chat was closed').waitFor();
+    await tab.text('This chat is closed and takes no more messages.').waitFor();
+    await tab.idle();
+    assert.equal((await tab.count()).wrong, undefined);
+  }
 });
 
 e2e('a duplicated tab and its original both go on', async (stage) => {

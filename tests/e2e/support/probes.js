@@ -3,15 +3,17 @@
  * looks from outside is a sample; text that was wrong for one frame only shows here.
  */
 export function installProbes() {
-  /** Of an answer to `/count`: the numbers first and last seen, and a text that should not have been. */
-  const count = { first: 0, last: 0, wrong: undefined };
+  /** Of the last answer to `/count`: the numbers first and last seen, and a text that should not have been. */
+  const count = { first: 0, last: 0, wrong: undefined, answers: 0 };
   /** For how many frames in a row, at most, nothing had the focus, once something had had it. */
   const focus = { lost: 0, inARow: 0, had: false };
   Object.assign(globalThis, { probes: { count, focus } });
 
   const look = () => {
-    const answer = [...document.querySelectorAll('.from-agent .markdown')].at(-1);
-    const text = answer?.textContent?.trim() ?? '';
+    const answers = [...document.querySelectorAll('.from-agent .markdown')];
+    const text = answers.at(-1)?.textContent?.trim() ?? '';
+    if (answers.length > count.answers) Object.assign(count, { first: 0, last: 0 });
+    count.answers = answers.length;
     if (/^1\b/.test(text)) {
       const numbers = text.split(' ');
       const isInOrder = numbers.every((number, index) => number === String(index + 1));
