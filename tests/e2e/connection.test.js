@@ -156,6 +156,24 @@ e2e(
   { DUOLOGUE_HEARTBEAT_SECS: '60' },
 );
 
+e2e('silence for longer than a heartbeat is the end of a connection', async (stage) => {
+  const proxy = await stage.proxy();
+  const tab = await stage.open({ url: proxy.url }, controlTime);
+  await tab.startChat('Helper');
+  await tab.say('/count 300 20');
+  await tab.counted(20);
+  const before = established(tab, 'frontend-api');
+  proxy.stall();
+
+  // The 25 s of a heartbeat, and the 10 s of grace.
+  await tab.page.clock.fastForward(36_000);
+
+  await until('new sockets', () => established(tab, 'frontend-api') > before);
+  await tab.idle();
+  await tab.assertCounted(300);
+  assert.equal(snapshots(tab), 0);
+});
+
 e2e(
   'a page that was frozen for longer than a heartbeat catches up',
   async (stage) => {

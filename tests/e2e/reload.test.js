@@ -25,7 +25,7 @@ e2e('a reload in mid-answer loses no number and shows none twice', async (stage)
   assert.ok(!types.includes('session_snapshot'), 'only what was missing is sent again');
 });
 
-e2e('a reload in another tab of the world finds the answer where it is', async (stage) => {
+e2e('who comes in mid-answer sees what came before and what comes after', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Helper');
   await tab.say('/count 200 20');
