@@ -245,6 +245,13 @@ describe('the connection dialog', () => {
       page.frontend.acknowledge();
     });
     expect(find('.connection').textContent).toBe('Connected again');
+    act(() => page.frontend.end(1006));
+    expect(find('[role=dialog]').textContent).toContain('Connection closed – retrying');
+    act(() => {
+      page.clock.pass(5_000);
+      page.frontend.establish();
+      page.frontend.acknowledge();
+    });
     pass(2_000);
     expect(root.querySelector('.connection')).toBeNull();
   });
