@@ -21,7 +21,7 @@ export class Server {
   log = '';
   port = 0;
   #child;
-  #directory = mkdtempSync(join(tmpdir(), 'duologue-e2e-'));
+  #directory;
   #environment;
 
   /** @param {Record<string, string>} environment settings beside those of every test */
@@ -33,6 +33,7 @@ export class Server {
       );
     }
     this.#environment = environment;
+    this.#directory = mkdtempSync(join(tmpdir(), 'duologue-e2e-'));
   }
 
   get url() {
