@@ -50,7 +50,7 @@ for (const colorScheme of ['light', 'dark']) {
     await tab.answer.locator('.hljs-keyword').first().waitFor();
     await tab.ask('/fail auth');
     await tab.ask('/tool clock {"zone":"utc"}');
-    await tab.say('/count 1000 20');
+    await tab.say('/count 5000 20');
     await tab.counted(5);
     await tab.say('and then');
     await tab.text('1 waiting').waitFor();
@@ -85,7 +85,7 @@ for (const colorScheme of ['light', 'dark']) {
 e2e('the accessibility tree has a name for everything', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Helper');
-  await tab.say('/count 1000 20');
+  await tab.say('/count 5000 20');
   await tab.counted(5);
   const devtools = await tab.page.context().newCDPSession(tab.page);
 
@@ -105,7 +105,7 @@ e2e('the accessibility tree has a name for everything', async (stage) => {
     'button: Stop',
     'button: Hide chats',
     'button: Keyboard shortcuts',
-    'button: Actions for /count 1000 20',
+    'button: Actions for /count 5000 20',
     'link: New chat',
     'article: Helper',
     'article: You',

@@ -63,14 +63,14 @@ e2e('nothing can be written before the agent has loaded', async (stage) => {
 
   await tab.page.locator('.system').waitFor();
   assert.equal(await tab.answer.count(), 1);
-  assert.match(await tab.focused(), /^textarea Message Helper/);
+  await tab.focusReaches(/^textarea Message Helper/);
 });
 
 e2e('an answer is stopped, keeps its text, and the chat goes on', async (stage) => {
   let gate;
   const tab = await stage.open({}, async (page) => (gate = await Gate.on(page, 'frontend-api')));
   await tab.startChat('Helper');
-  await tab.say('/count 300 20');
+  await tab.say('/count 3000 20');
   // From the send on, and not only once the answer begins.
   assert.ok(await tab.button('Stop', { exact: true }).isVisible());
   await tab.counted(20);
@@ -84,7 +84,7 @@ e2e('an answer is stopped, keeps its text, and the chat goes on', async (stage) 
   await tab.idle();
 
   const { last, wrong } = await tab.count();
-  assert.ok(last >= 20 && last < 300, `${last}`);
+  assert.ok(last >= 20 && last < 3000, `${last}`);
   assert.equal(wrong, undefined);
   await stage.shot(tab, '03-stopped');
   await tab.ask('/echo still here');
@@ -95,7 +95,7 @@ e2e('messages sent during an answer wait, and run in their order', async (stage)
   const log = await stage.commander();
   const tab = await stage.open();
   const sessionId = await tab.startChat('Helper');
-  await tab.say('/count 300 20');
+  await tab.say('/count 3000 20');
   await tab.counted(5);
   await tab.say('/echo one');
   await tab.say('/echo two');
@@ -110,7 +110,7 @@ e2e('messages sent during an answer wait, and run in their order', async (stage)
   const end = shown.slice(-4).map((text) => text.trim());
   assert.deepEqual(end, ['/echo one', 'one', '/echo two', 'two']);
 
-  await tab.say('/count 300 20');
+  await tab.say('/count 3000 20');
   await tab.counted(2);
   await tab.say('/echo never');
   await tab.text('1 waiting').waitFor();
@@ -123,7 +123,7 @@ e2e('messages sent during an answer wait, and run in their order', async (stage)
 e2e('an agent that is to be interrupted gives way to a newer message', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Counter');
-  await tab.say('/count 1000 20');
+  await tab.say('/count 5000 20');
   await tab.counted(10);
   await tab.say('/echo something else');
 
@@ -134,7 +134,7 @@ e2e('an agent that is to be interrupted gives way to a newer message', async (st
   const shown = await tab.page.locator('.from-user .plain, .run-end').allInnerTexts();
   const end = shown.slice(-3);
   assert.deepEqual(end, [
-    '/count 1000 20',
+    '/count 5000 20',
     'Stopped: a newer message took its place',
     '/echo something else',
   ]);

@@ -28,7 +28,7 @@ e2e('from load to answer to stop, by keys alone', async (stage) => {
   assert.equal(await tab.field.inputValue(), 'one line\nand another');
   await tab.field.fill('');
 
-  await keyboard.type('/count 1000 20');
+  await keyboard.type('/count 5000 20');
   await keyboard.press('Enter');
   await tab.counted(10);
   assert.match(await tab.focused(), /^textarea/);
@@ -37,7 +37,7 @@ e2e('from load to answer to stop, by keys alone', async (stage) => {
   await tab.idle();
 
   await keyboard.press('ArrowUp');
-  assert.equal(await tab.field.inputValue(), '/count 1000 20', 'the last message comes back');
+  assert.equal(await tab.field.inputValue(), '/count 5000 20', 'the last message comes back');
   await tab.field.fill('');
   await tabTo(tab, /^button Copy message/, 'Shift+Tab');
   assert.ok(await tab.page.evaluate(() => globalThis.probes.focus.lost < 3), 'focus on body');

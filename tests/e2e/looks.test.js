@@ -78,7 +78,7 @@ for (const [name, options] of Object.entries(SETTINGS)) {
     await tab.startChat('Writer');
     await tab.ask('/lorem 150');
     await tab.ask('/fail auth');
-    await tab.say('/count 1000 20');
+    await tab.say('/count 5000 20');
     await tab.counted(5);
     await assertFits(tab);
     assert.ok(await tab.stop.isVisible());

@@ -42,7 +42,7 @@ e2e('who comes in mid-answer sees what came before and what comes after', async 
 e2e('messages that wait for an answer wait through a reload', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Helper');
-  await tab.say('/count 1000 20');
+  await tab.say('/count 5000 20');
   await tab.counted(10);
   await tab.say('/echo one');
   await tab.say('/echo two');

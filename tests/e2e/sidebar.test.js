@@ -6,10 +6,10 @@ import { e2e } from './support/e2e.js';
 e2e('an answer in a chat that is not looked at is marked', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Helper');
-  await tab.say('/count 100 20');
+  await tab.say('/count 300 20');
   await tab.counted(5);
   await tab.page.getByRole('link', { name: 'New chat' }).click();
-  const row = tab.page.locator('.session', { hasText: '/count 100 20' });
+  const row = tab.page.locator('.session', { hasText: '/count 300 20' });
   await row.getByText('responding').waitFor();
   await stage.shot(tab, '02-activity');
 
@@ -18,7 +18,7 @@ e2e('an answer in a chat that is not looked at is marked', async (stage) => {
   await stage.shot(tab, '02-unread');
   await row.getByRole('link').click();
   await row.getByText('new answer').waitFor({ state: 'detached' });
-  await tab.assertCounted(100);
+  await tab.assertCounted(300);
 });
 
 e2e('many chats come in pages, and are found by their names', async (stage) => {
