@@ -1,9 +1,9 @@
-// Takes the addresses out of the lockfile: which registry packages come from is its user's affair, and
-// their content is checked by its hash.
+// Takes the addresses out of the lockfile of the package it is run in: which registry packages come from is
+// its user's affair, and their content is checked by its hash.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 
-const LOCKFILE = new URL('../package-lock.json', import.meta.url);
+const LOCKFILE = 'package-lock.json';
 
 const lock = JSON.parse(readFileSync(LOCKFILE, 'utf8'));
 for (const entry of Object.values(lock.packages)) delete entry.resolved;

@@ -93,8 +93,10 @@ export class Connection {
 
   /** The user asks for it: also where it had been given up. */
   retry(): void {
-    if (this.#state.phase === 'stopped') this.#update({ attempt: 0 });
-    if (this.#state.phase !== 'ready') this.#hurry();
+    if (this.#state.phase === 'stopped') {
+      this.#update({ attempt: 0 });
+      this.start();
+    } else if (this.#state.phase !== 'ready') this.#hurry();
   }
 
   /** Something has changed for the better: no use in waiting longer, nor in trusting an old socket. */
@@ -196,7 +198,7 @@ export class Connection {
   // ---- after an end ----
 
   #wait({ atLeastMs, why }: Extract<Verdict, { does: 'retry' }>): void {
-    const { attempt, nextAt, phase } = this.#state;
+    const { attempt, nextAt, phase, why: known } = this.#state;
     const { clock, random } = this.deps;
     const now = clock.now();
     const waiting = phase === 'waiting' && nextAt !== undefined;
@@ -211,7 +213,8 @@ export class Connection {
       phase: 'waiting',
       attempt: waiting ? attempt : attempt + 1,
       nextAt: now + ms,
-      why,
+      // That nobody answers is what a restart is like.
+      why: known?.kind === 'restarting' && why.kind === 'lost' ? known : why,
     });
   }
 

@@ -44,15 +44,12 @@ function foldDurable(view: View, event: EventEnvelope): View {
     case 'session_closed':
       return { ...next, closed: event.data };
     case 'user_message':
-      if (!event.data.queued || event.run_id === undefined) return next;
-      return { ...next, queue: [...next.queue, event.run_id] };
-    case 'run_started':
       if (event.run_id === undefined) return next;
-      return {
-        ...withoutQueued(next, event.run_id),
-        run: { id: event.run_id, status: 'thinking' },
-        stop: next.stop?.runId === undefined ? next.stop : undefined,
-      };
+      if (event.data.queued) return { ...next, queue: [...next.queue, event.run_id] };
+      // Its run begins with it, even if the event that says so comes a frame later.
+      return beginRun(next, event.run_id);
+    case 'run_started':
+      return event.run_id === undefined ? next : beginRun(next, event.run_id);
     case 'agent_response':
       return { ...next, streaming: without(next.streaming, event.data.message_id) };
     case 'context_update':
@@ -62,6 +59,17 @@ function foldDurable(view: View, event: EventEnvelope): View {
     default:
       return next;
   }
+}
+
+function beginRun(view: View, runId: string): View {
+  if (view.run?.id === runId) return view;
+  const { stop } = view;
+  return {
+    ...withoutQueued(view, runId),
+    run: { id: runId, status: 'thinking' },
+    // A wish to stop what came before is not one to stop this.
+    stop: stop?.runId === undefined || stop.runId === runId ? stop : undefined,
+  };
 }
 
 /** Nothing of a run outlives its end: not its state, not a wish to stop it, not text in the open. */

@@ -78,11 +78,19 @@ export function newsBetween(before: State, now: State): News | undefined {
   if (!old.synced || !view.synced) return undefined;
   const refused = now.pending.find((message) => isNewlyRefused(before, message));
   if (refused) return { text: `Not sent: ${refused.error?.message ?? ''}`, isUrgent: true };
-  if (view.run && view.run.id !== old.run?.id) {
-    const name = agentName(now, view.agentId, view.sessionId);
-    return { text: `${name} is answering`, isUrgent: false };
-  }
-  return old.run && !view.run ? endOf(view, old.run.id) : undefined;
+  const ended = endedBetween(old, view);
+  const end = ended === undefined ? undefined : endOf(view, ended);
+  if (end || !view.run || view.run.id === old.run?.id) return end;
+  const name = agentName(now, view.agentId, view.sessionId);
+  return { text: `${name} is answering`, isUrgent: false };
+}
+
+/** The run that has ended; it may be so short that it has begun since, too. */
+function endedBetween(old: View, view: View): string | undefined {
+  if (old.run) return view.run?.id === old.run.id ? undefined : old.run.id;
+  if (view.run || view.items === old.items) return undefined;
+  const last = view.items.at(-1);
+  return old.items.some(({ key }) => key === last?.key) ? undefined : last?.runId;
 }
 
 function isNewlyRefused(before: State, { id, state, sessionId }: Pending): boolean {

@@ -33,11 +33,19 @@ export function Chat({ sessionId, onOpenSidebar }: Props) {
           onEdit={(text) => composer.current?.insert(text)}
         />
       ) : (
-        <div class="chat-body">{!problem && <Loading />}</div>
+        <div class="chat-body">
+          {problem ? (
+            <div class="chat-problem">
+              <EndedBanner sessionId={sessionId} />
+            </div>
+          ) : (
+            <Loading />
+          )}
+        </div>
       )}
-      <div class="chat-foot">
-        {ended && <EndedBanner sessionId={sessionId} />}
-        {(loaded || !problem) && (
+      {(loaded || !problem) && (
+        <div class="chat-foot">
+          {ended && <EndedBanner sessionId={sessionId} />}
           <Composer
             sessionId={sessionId}
             handle={composer}
@@ -45,8 +53,8 @@ export function Chat({ sessionId, onOpenSidebar }: Props) {
             isEnded={ended}
             onSent={() => sent.value++}
           />
-        )}
-      </div>
+        </div>
+      )}
     </>
   );
 }

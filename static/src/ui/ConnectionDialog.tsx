@@ -22,7 +22,11 @@ export function ConnectionDialog() {
       shown.value = 'outage';
       sound('The connection has ended');
     } else if (phase !== 'ready') {
-      if (shown.value === 'outage') return undefined;
+      if (shown.value !== 'nothing') {
+        // Lost once more, as it was being said that all is well.
+        shown.value = 'outage';
+        return undefined;
+      }
       const quiet = Math.max(0, since + QUIET_MS - Date.now());
       return later(quiet, () => {
         shown.value = 'outage';

@@ -5,7 +5,9 @@ import type { State } from '../client/state';
 
 /** From the moment a message is sent until its run has ended. */
 export function isBusy({ views, pending }: State, sessionId: string): boolean {
-  if (views.get(sessionId)?.run) return true;
+  const view = views.get(sessionId);
+  // Between two runs there is a moment without one, as long as a message waits.
+  if (view?.run || (view && view.queue.length > 0)) return true;
   return messagesOf(pending, sessionId).some(({ state }) => state !== 'refused');
 }
 

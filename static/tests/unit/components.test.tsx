@@ -245,6 +245,13 @@ describe('the connection dialog', () => {
       page.frontend.acknowledge();
     });
     expect(find('.connection').textContent).toBe('Connected again');
+    act(() => page.frontend.end(1006));
+    expect(find('[role=dialog]').textContent).toContain('Connection closed – retrying');
+    act(() => {
+      page.clock.pass(5_000);
+      page.frontend.establish();
+      page.frontend.acknowledge();
+    });
     pass(2_000);
     expect(root.querySelector('.connection')).toBeNull();
   });
@@ -377,6 +384,17 @@ describe('what is announced', () => {
     const { items } = page.client.state.views.get(SESSION) ?? syncedView(0);
     const text = newsBetween(running, stateWith(syncedView(5, { items })))?.text;
     expect(text).toMatch(/^Yes x{496} … more in the chat$/);
+  });
+
+  it('is the end of a run that was too short to be seen', () => {
+    page.openSession('x');
+    page.frontend.receive(userMessage(3, 'Hi', { run: 'r1' }));
+    page.frontend.receive(answer(4, 'a1', 'Yes', { run: 'r1' }));
+    const { items } = page.client.state.views.get(SESSION) ?? syncedView(0);
+    const after = stateWith(syncedView(4, { items }));
+    expect(newsBetween(before, after)?.text).toBe('Yes');
+    const older = stateWith(syncedView(4, { items: items.slice(-1) }));
+    expect(newsBetween(older, after)).toBeUndefined();
   });
 
   it('is nothing of what was there before', () => {

@@ -205,6 +205,9 @@ describe('a lost socket', () => {
     expect(state).toMatchObject({ since: 5_000, why: { kind: 'restarting' } });
     clock.pass(250);
     expect(state.since).toBe(5_000);
+    // Until it is back, nobody answers.
+    socket('frontend').end(1006);
+    expect(state).toMatchObject({ phase: 'waiting', why: { kind: 'restarting' } });
   });
 
   it('waits 20 s after 4429, whichever socket ends first', () => {
@@ -246,6 +249,11 @@ describe('an end that is not to be tried again', () => {
 
   it('is tried again when the user asks for it', () => {
     start();
+    socket('frontend').end(4450);
+    connection.retry();
+    becomeReady();
+    expect(state.phase).toBe('ready');
+    // Refused again, and asked for again, both within a second.
     socket('frontend').end(4450);
     connection.retry();
     becomeReady();

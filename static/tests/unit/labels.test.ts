@@ -65,6 +65,7 @@ describe('a chat', () => {
     const running = stateWith(syncedView(3, { run: { id: 'r1', status: 'thinking' } }));
     expect(isBusy(running, SESSION)).toBe(true);
     expect(activityOf(running, SESSION)).toBe('thinking');
+    expect(isBusy(stateWith(syncedView(3, { queue: ['r2'] })), SESSION)).toBe(true);
   });
 
   it('that is not followed is as the list says', () => {

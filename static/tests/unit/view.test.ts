@@ -27,6 +27,14 @@ function ack(more: Partial<Subscribed> = {}): Subscribed {
 describe('a run', () => {
   const begin = [userMessage(4, 'Hi', { run: 'r1' }), runStarted(5, 'r1')];
 
+  it('goes on from its message to its beginning without a gap, and keeps a wish to stop it', () => {
+    const asked = foldAll(syncedView(3), begin.slice(0, 1));
+    expect(asked.run).toEqual({ id: 'r1', status: 'thinking' });
+
+    const stop = { clearQueue: false, runId: 'r1' };
+    expect(foldAll({ ...asked, stop }, begin.slice(1)).stop).toEqual(stop);
+  });
+
   it('goes from its message to its end', () => {
     let view = foldAll(syncedView(3), begin);
     expect(view.run).toEqual({ id: 'r1', status: 'thinking' });
