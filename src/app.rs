@@ -43,8 +43,8 @@ use crate::{
 /// Connections that wait to be accepted. With a short queue the kernel drops some of a thousand that come at
 /// once, and each of those waits a second before it tries again.
 const BACKLOG: u32 = 4096;
-/// What the HTTP dispatcher gathers before it writes; sockets encode as much at once.
-const WRITE_BUFFER: usize = doors::ws::socket::WRITE_BYTES;
+/// What the HTTP dispatcher gathers before it writes; a piece more is in its buffer by then.
+const WRITE_BUFFER: usize = doors::ws::body::PIECE;
 /// How long a client may take to send its request's head.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the closing handshake a WebSocket client waits for the server to end the connection (RFC 6455, 7.1.1):

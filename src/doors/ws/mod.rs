@@ -3,6 +3,7 @@
 //! `actix-web-actors` is marked deprecated upstream; nothing outside this folder knows of it.
 
 pub mod backend_api;
+pub mod body;
 pub mod connection;
 pub mod frontend_api;
 pub mod guard;

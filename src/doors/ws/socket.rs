@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 
 use super::{
+    body::Pieces,
     connection::Connection,
     guard::{FrameGuard, GuardState},
     outbox::{Item, MAX_REPLY_BYTES, Notice},
@@ -38,7 +39,7 @@ use crate::{
 pub const MAX_IN_FLIGHT: usize = 64;
 /// What is encoded at once. The dispatcher asks again as soon as that is on its way to the kernel, so more
 /// would only fill its buffer.
-pub const WRITE_BYTES: usize = 8 * 1024;
+const WRITE_BYTES: usize = 8 * 1024;
 /// So many frames that cannot be read, within this time, are a flood.
 const MAX_BAD_FRAMES: usize = 20;
 const BAD_FRAMES_WITHIN: Duration = Duration::from_secs(10);
@@ -146,7 +147,8 @@ pub fn start<A: Door>(
     let limits = socket.doors.settings.frame_limits;
     let payload = FrameGuard::new(payload, limits, socket.guard.clone());
     let max_frame = usize::try_from(limits.max_frame_bytes).unwrap_or(usize::MAX);
-    ws::WsResponseBuilder::new(door, request, payload).frame_size(max_frame).start()
+    let response = ws::WsResponseBuilder::new(door, request, payload).frame_size(max_frame).start()?;
+    Ok(response.map_body(|_, body| Pieces::of(body)).map_into_boxed_body())
 }
 
 /// The socket's actor has started.
