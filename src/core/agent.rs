@@ -266,7 +266,7 @@ impl Agent {
         let why = if on_busy == OnBusy::Reject {
             "a run is going; wait for its end, or send with on_busy \"queue\" or \"interrupt\""
         } else if self.queue.len() >= MAX_QUEUE || queued_bytes + bytes > MAX_QUEUE_BYTES {
-            "the queue is full; wait for a run to end, or stop with clear_queue"
+            "the queue is full; wait for a run to end, or clear the queue"
         } else {
             return Ok(());
         };
