@@ -20,7 +20,7 @@ use duologue::{
         pace::Permits,
         ports::{Overflow, PageLimit, ReadFrom, Store, Subscriber},
     },
-    doors::wire::events::payload,
+    doors::wire::events::{past_payload, payload},
     store::memory::MemoryStore,
 };
 
@@ -180,7 +180,7 @@ fn replay(criterion: &mut Criterion) {
                 let page =
                     futures_util::FutureExt::now_or_never(store.read(&topic, ReadFrom::After(after), PAGE));
                 let page = page.expect("memory answers at once").expect("it can be read").expect("a log");
-                bytes += page.events.iter().map(|event| payload(event).len()).sum::<usize>();
+                bytes += page.events.iter().map(|event| past_payload(event).len()).sum::<usize>();
                 after = page.events.last().map_or(after, |event| event.seq());
                 if !page.more {
                     break black_box(bytes);

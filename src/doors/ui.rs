@@ -35,20 +35,19 @@ pub async fn serve(request: HttpRequest, doors: web::Data<Doors>) -> HttpRespons
     if let Err(problem) = check_host(&request, &doors) {
         return problem_response(&problem);
     }
-    let path = request.path().trim_start_matches('/');
-    if path.is_empty() {
-        return match UI.get_file("index.html") {
-            Some(page) => respond(&request, page),
-            None => HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body(NOT_BUILT),
-        };
-    }
-    match UI.get_file(path) {
-        Some(file) => respond(&request, file),
-        None => HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("not found\n"),
+    find(&UI, request.path(), request.method())
+}
+
+fn find(ui: &'static Dir<'static>, path: &str, method: &Method) -> HttpResponse {
+    let path = path.trim_start_matches('/');
+    let (name, otherwise) = if path.is_empty() { ("index.html", NOT_BUILT) } else { (path, "not found\n") };
+    match ui.get_file(name) {
+        Some(file) => respond(method, file),
+        None => HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body(otherwise),
     }
 }
 
-fn respond(request: &HttpRequest, file: &'static File<'static>) -> HttpResponse {
+fn respond(method: &Method, file: &'static File<'static>) -> HttpResponse {
     let path = file.path().to_string_lossy();
     // Names under assets/ carry a hash of their content; the page names the ones that belong to it.
     let cache_control =
@@ -60,7 +59,7 @@ fn respond(request: &HttpRequest, file: &'static File<'static>) -> HttpResponse 
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY));
-    if request.method() == Method::HEAD {
+    if method == Method::HEAD {
         return response.finish();
     }
     response.body(file.contents())
@@ -76,5 +75,51 @@ fn content_type(path: &str) -> &'static str {
         "woff2" => "font/woff2",
         "json" | "webmanifest" => "application/json",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{body::to_bytes, http::StatusCode};
+    use include_dir::DirEntry;
+
+    use super::*;
+
+    async fn answer(ui: &'static Dir<'static>, path: &str) -> (StatusCode, String, String) {
+        let response = find(ui, path, &Method::GET);
+        let status = response.status();
+        let caching = response.headers().get(header::CACHE_CONTROL).map(|value| value.to_str().unwrap());
+        let caching = caching.unwrap_or_default().to_owned();
+        let body = to_bytes(response.into_body()).await.unwrap();
+        (status, caching, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[actix::test]
+    async fn without_the_ui_the_page_says_how_to_build_it() {
+        static EMPTY: Dir<'_> = Dir::new("", &[]);
+
+        let (status, _, body) = answer(&EMPTY, "/").await;
+
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(body.contains("make run") && body.contains("npm run build"), "{body}");
+        assert_eq!(answer(&EMPTY, "/index.html").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[actix::test]
+    async fn files_whose_name_is_of_their_content_are_kept_and_the_page_is_asked_for_again() {
+        static FILES: [DirEntry<'_>; 2] = [
+            DirEntry::File(File::new("index.html", b"<!doctype html>")),
+            DirEntry::Dir(Dir::new("assets", &[DirEntry::File(File::new("assets/a-1.js", b"1"))])),
+        ];
+        static UI: Dir<'_> = Dir::new("", &FILES);
+
+        let (status, caching, body) = answer(&UI, "/").await;
+        assert_eq!(
+            (status, caching.as_str(), body.as_str()),
+            (StatusCode::OK, "no-cache", "<!doctype html>")
+        );
+        let (status, caching, _) = answer(&UI, "/assets/a-1.js").await;
+        assert_eq!((status, caching.as_str()), (StatusCode::OK, "public, max-age=31536000, immutable"));
+        assert_eq!(answer(&UI, "/../Cargo.toml").await.0, StatusCode::NOT_FOUND);
     }
 }
