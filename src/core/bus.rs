@@ -9,26 +9,29 @@
 //! batch fails, all that waits behind it fails too, and no number is used up.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    pin::Pin,
+    collections::HashMap,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{
-    Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult,
-    ResponseFuture, WrapFuture, prelude::Request,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
+    WrapFuture, prelude::Request,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use self::session_list::{ListChange, ListChanges};
+use self::{
+    session_list::{ListChange, ListChanges},
+    topic::{TopicState, Waiting},
+    waking::{Unwoken, Waking},
+};
 use super::{
     command::{Caller, Remember},
     connections::{Connections, NotSubscribed},
     end_process_if_panicking,
-    event::{AgentStatus, Body, Durable, Entry, Ephemeral, Event, Timestamp},
+    event::{Body, Durable, Entry, Ephemeral, Event, Timestamp},
     ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, Topic},
     log::{Rest, Window},
     pace::Permits,
@@ -38,8 +41,6 @@ use super::{
 
 /// An event's encoded form is given up so long, or twice as long, after it was delivered.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
-/// A subscriber is woken this soon after it was offered something, even if more is coming.
-const MAX_WAKE_DELAY: Duration = Duration::from_millis(1);
 
 // ---- messages ----
 
@@ -260,50 +261,6 @@ pub struct EventBus {
     list_changes: ListChanges,
     /// Durable events that were delivered in this interval and in the one before.
     delivered: [Vec<Arc<Event>>; 2],
-}
-
-/// Subscribers that have been offered events and not been woken.
-///
-/// Waking another thread costs more than an event does, and what happens to a session comes in quick
-/// succession: so the bus first looks whether more is coming.
-#[derive(Default)]
-struct Unwoken {
-    subscribers: HashMap<ConnectionId, Arc<dyn Subscriber>>,
-    since: Option<Instant>,
-    /// Something was offered since the bus last looked.
-    more: bool,
-    /// Of the bus's task: events may be offered where it would not look again by itself.
-    looking: Option<Waker>,
-}
-
-/// A topic in memory: while an agent holds it, somebody watches it, or something waits in it.
-#[derive(Default)]
-struct TopicState {
-    /// `None` while the log's head is being read from the store.
-    window: Option<Window>,
-    held: bool,
-    in_flight: bool,
-    /// What waits for the batch in flight, or for the window, oldest first.
-    waiting: VecDeque<Waiting>,
-    open: Option<OpenText>,
-    /// The newest status, for those who attach.
-    status: Option<Arc<Event>>,
-    subscribers: Vec<(ConnectionId, Arc<dyn Subscriber>)>,
-}
-
-/// A message that is still streaming.
-struct OpenText {
-    message_id: MessageId,
-    run_id: Option<RunId>,
-    text: String,
-    /// The event that shows it to those who attach: made when needed, void after the next delta.
-    snapshot: Option<Arc<Event>>,
-}
-
-enum Waiting {
-    Batch(Batch),
-    Show(Show),
-    Attach(Attach, oneshot::Sender<Result<Attached, StoreError>>),
 }
 
 /// A batch at the store.
@@ -651,115 +608,6 @@ impl EventBus {
     }
 }
 
-impl Unwoken {
-    fn add(&mut self, connection: ConnectionId, subscriber: &Arc<dyn Subscriber>) {
-        self.more = true;
-        if self.subscribers.is_empty()
-            && let Some(looking) = &self.looking
-        {
-            looking.wake_by_ref();
-        }
-        self.subscribers.entry(connection).or_insert_with(|| subscriber.clone());
-    }
-
-    /// Wakes all of them, unless more is coming; whether to look again.
-    fn wake_unless_more(&mut self) -> bool {
-        if self.subscribers.is_empty() {
-            return false;
-        }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if std::mem::take(&mut self.more) && since.elapsed() < MAX_WAKE_DELAY {
-            return true;
-        }
-        self.since = None;
-        self.subscribers.drain().for_each(|(_, subscriber)| subscriber.wake());
-        false
-    }
-}
-
-/// Wakes subscribers once nothing more is coming for them.
-struct Waking;
-
-impl ActorFuture<EventBus> for Waking {
-    type Output = ();
-
-    fn poll(
-        self: Pin<&mut Self>,
-        bus: &mut EventBus,
-        _ctx: &mut Context<EventBus>,
-        task: &mut TaskContext<'_>,
-    ) -> Poll<()> {
-        if bus.unwoken.wake_unless_more() {
-            // Once everything else that can run has had its turn.
-            task.waker().wake_by_ref();
-        }
-        if bus.unwoken.looking.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
-            bus.unwoken.looking = Some(task.waker().clone());
-        }
-        Poll::Pending
-    }
-}
-
-impl TopicState {
-    fn is_unused(&self) -> bool {
-        let TopicState { window, held, in_flight, waiting, subscribers, .. } = self;
-        window.is_some() && !held && !in_flight && waiting.is_empty() && subscribers.is_empty()
-    }
-
-    /// Takes in the next text of a streaming message. A session streams one message at a time.
-    fn stream(&mut self, message_id: MessageId, run_id: Option<RunId>, text: &str) {
-        let open = match &mut self.open {
-            Some(open) if open.message_id == message_id => open,
-            open => open.insert(OpenText { message_id, run_id, text: String::new(), snapshot: None }),
-        };
-        open.text.push_str(text);
-        open.snapshot = None;
-    }
-
-    /// What the agent is doing; without an agent, a session is idle.
-    fn status(&self, topic: &Topic) -> Option<Arc<Event>> {
-        topic.session()?;
-        let idle = || {
-            let body = Ephemeral::AgentStatus(AgentStatus::Idle);
-            Arc::new(Event::ephemeral(topic.clone(), None, body))
-        };
-        Some(self.status.clone().unwrap_or_else(idle))
-    }
-}
-
-impl OpenText {
-    fn snapshot(&mut self, topic: &Topic) -> Arc<Event> {
-        let OpenText { message_id, run_id, text, snapshot } = self;
-        let make = || {
-            let body = Ephemeral::MessageSnapshot { message_id: *message_id, text: text.clone() };
-            Arc::new(Event::ephemeral(topic.clone(), *run_id, body))
-        };
-        snapshot.get_or_insert_with(make).clone()
-    }
-}
-
-impl Batch {
-    fn fail(self, error: AppendError) {
-        let Batch { entries, commands, committed, .. } = self;
-        let _ = committed.send(Err(Failed { error, entries, commands }));
-    }
-}
-
-impl Waiting {
-    fn fail(self, error: &AppendError) {
-        match self {
-            Waiting::Batch(batch) => batch.fail(error.clone()),
-            Waiting::Show(_) => {}
-            Waiting::Attach(_, reply) => {
-                let _ = reply.send(match error {
-                    AppendError::Failed(error) => Err(error.clone()),
-                    _ => Ok(Attached::Gone),
-                });
-            }
-        }
-    }
-}
-
 /// The future's output, if it has it now. Otherwise whoever polls it next leaves another waker.
 pub(super) fn poll_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
     match future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
@@ -914,3 +762,5 @@ impl Handler<GetFigures> for EventBus {
 mod session_list;
 #[cfg(test)]
 mod tests;
+mod topic;
+mod waking;

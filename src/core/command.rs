@@ -12,7 +12,6 @@ use super::{
     error::{ErrorCode, Problem},
     event::Outcome,
     ids::{AgentId, ClientId, CommandId, Epoch, Position, Principal, RunId, Seq, SessionId},
-    ports::Digest,
 };
 
 /// Who gave a command.
@@ -110,6 +109,9 @@ pub struct CommandKey {
     pub client_id: Option<ClientId>,
     pub command_id: CommandId,
 }
+
+/// Tells two commands with the same id apart: the first half of a SHA-256.
+pub type Digest = [u8; 16];
 
 /// A key with what it must be checked against.
 #[derive(Debug, Clone)]

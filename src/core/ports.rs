@@ -9,7 +9,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde_json::Value;
 
 use super::{
-    command::{CommandKey, Done, Remember},
+    command::{CommandKey, Digest, Done, Remember},
     conversation::Prompt,
     error::{ErrorCode, Problem},
     event::{Event, FinishReason, ProviderState, Timestamp, Usage},
@@ -235,9 +235,6 @@ pub struct Remembered {
     pub digest: Digest,
     pub done: Done,
 }
-
-/// Tells two commands with the same id apart: the first half of a SHA-256.
-pub type Digest = [u8; 16];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {

@@ -8,7 +8,9 @@ use super::{
     *,
 };
 use crate::core::{
-    event::{AgentResponse, CloseReason, EndReason, FinishReason, Outcome, Queued, Trigger, Usage},
+    event::{
+        AgentResponse, AgentStatus, CloseReason, EndReason, FinishReason, Outcome, Queued, Trigger, Usage,
+    },
     ids::{Principal, SessionId},
     ports::{PageLimit, ReadFrom},
     testing::{GatedStore, Given, Probe, Verdict, caller, settle},
