@@ -1,6 +1,6 @@
 # `make run` is all that a user needs; the rest is for those who work on Duologue.
 
-.PHONY: run test lint bench fmt doc types ui needs chromium test-ui test-server test-browser
+.PHONY: run test lint bench fmt doc types ui needs python chromium test-ui test-server test-browser
 .DELETE_ON_ERROR:
 
 UI_SOURCES := $(shell find static/src static/public static/index.html static/vite.config.ts static/tsconfig.json -type f)
@@ -21,12 +21,13 @@ lint: needs
 	cargo clippy --locked --manifest-path benches/axum-peer/Cargo.toml --target-dir target/axum-peer -- -D warnings
 	npm --prefix static run lint
 	npm --prefix tests run lint
+	$(if $(shell command -v cargo-deny),cargo deny check licenses bans sources,@echo "cargo-deny is not there: deny.toml was not checked")
 
 test-ui: ui
 	npm --prefix static run test
 	npm --prefix static run budget
 
-test-server: ui needs
+test-server: ui needs python
 	$(CARGO_TEST) --locked
 
 test-browser: ui needs chromium
@@ -64,6 +65,13 @@ needs: static/node_modules/.package-lock.json tests/node_modules/.package-lock.j
 %/node_modules/.package-lock.json: %/package-lock.json
 	npm --prefix $* ci
 	touch $@
+
+# One of the examples is in Python; Debian has what makes virtual environments in a package of its own.
+python:
+	@python3 -c "import ensurepip, venv" 2>/dev/null || { \
+		echo "The tests of the examples need Python's venv; installing it from the packages of the system."; \
+		apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; \
+	}
 
 chromium:
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { \

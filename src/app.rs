@@ -50,6 +50,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the closing handshake a WebSocket client waits for the server to end the connection (RFC 6455, 7.1.1):
 /// the dispatcher does not linger. It can only for half a second and more: its clock is that coarse.
 const LINGER: Duration = Duration::ZERO;
+/// How long runs that are interrupted at the end of a drain get to have that in the log.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closed sockets get to take what was still to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tokens of a model that nobody knows the window of.
@@ -136,7 +138,12 @@ impl App {
     pub async fn drain(self) -> anyhow::Result<()> {
         log::info!("draining: no new work, runs have {:?} to end", self.drain);
         self.doors.draining.store(true, Ordering::Relaxed);
-        self.doors.manager.drain(self.drain).await;
+        if tokio::time::timeout(self.drain + END_TIMEOUT, self.doors.manager.drain(self.drain)).await.is_err()
+        {
+            log::error!(
+                "some runs could not be ended in the log; they end as interrupted when it is read again"
+            );
+        }
         self.doors.register.drain(FLUSH_TIMEOUT).await;
         self.server.stop(false).await;
         self.running.await?.context("the HTTP server failed")?;

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use log::LevelFilter;
-
 /// Starts logging. `filters` is what `RUST_LOG` says, or its default.
 pub fn init(filters: &str) {
     env_logger::Builder::new()
         .parse_filters(filters)
-        // It logs what providers answer, and some of them answer with the key that they refuse.
-        .filter_module("genai", LevelFilter::Off)
         .format(|line, record| {
+            // It logs what providers answer, and some of them answer with the key that they refuse. A filter
+            // would give way to a longer one in RUST_LOG.
+            if record.target().starts_with("genai") {
+                return Ok(());
+            }
             let at = line.timestamp_millis();
             writeln!(line, "{at} {:5} {}: {}", record.level(), record.target(), record.args())
         })

@@ -419,9 +419,9 @@ impl Terminal {
 /// Opens both sockets, up to their `connection_established`.
 async fn connect(server: &Server, client_id: &str) -> anyhow::Result<(Socket, Socket)> {
     let mut frontend = server.open(Path::Frontend, client_id).await?;
-    frontend.next_text().await?;
+    frontend.established().await?;
     let mut backend = server.open(Path::Backend, client_id).await?;
-    backend.next_text().await?;
+    backend.established().await?;
     Ok((frontend, backend))
 }
 

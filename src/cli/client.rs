@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -17,6 +17,8 @@ use tokio_tungstenite::{
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after a heartbeat is due the server is still waited for.
+const GRACE: Duration = Duration::from_secs(10);
 /// Read and write buffers of a socket. The library's own default would be 128 KiB each, at once.
 const BUFFER: usize = 4096;
 
@@ -35,7 +37,12 @@ pub enum Path {
 }
 
 /// One open socket.
-pub struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    heard: Instant,
+    /// After so long without a frame the connection counts as broken.
+    patience: Option<Duration>,
+}
 
 /// What came from a socket.
 #[derive(Debug)]
@@ -77,10 +84,10 @@ impl Server {
             stream.set_nodelay(true)?;
             let url = format!("ws://{authority}{}?client_id={client_id}", path.as_str());
             let config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(0);
-            let (socket, _) = client_async_with_config(url, stream, Some(config)).await.map_err(|error| {
+            let (stream, _) = client_async_with_config(url, stream, Some(config)).await.map_err(|error| {
                 anyhow!("the server at http://{authority} refuses the connection: {error}")
             })?;
-            Ok(Socket(socket))
+            Ok(Socket { stream, heard: Instant::now(), patience: None })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connect).await.with_context(unreachable)?
     }
@@ -97,13 +104,20 @@ impl Path {
 
 impl Socket {
     pub async fn send(&mut self, frame: &Value) -> anyhow::Result<()> {
-        self.0.send(Message::text(frame.to_string())).await.context("the connection broke")
+        self.stream.send(Message::text(frame.to_string())).await.context("the connection broke")
     }
 
     /// The next text, or the end. Pings are answered on the way.
     pub async fn next(&mut self) -> anyhow::Result<Incoming> {
         loop {
-            return match self.0.next().await {
+            let frame = match self.patience {
+                Some(patience) => tokio::time::timeout_at(self.heard + patience, self.stream.next())
+                    .await
+                    .map_err(|_| anyhow!("nothing has come from the server for {patience:?}"))?,
+                None => self.stream.next().await,
+            };
+            self.heard = Instant::now();
+            return match frame {
                 Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
                 Some(Ok(Message::Close(frame))) => Ok(Incoming::closed(frame)),
                 Some(Ok(_)) => continue,
@@ -111,6 +125,14 @@ impl Socket {
                 None => Ok(Incoming::closed(None)),
             };
         }
+    }
+
+    /// Reads `connection_established`. From now on something comes with each heartbeat, or the connection is dead.
+    pub async fn established(&mut self) -> anyhow::Result<()> {
+        let frame = self.next_json().await?;
+        let heartbeat = frame["data"]["heartbeat_secs"].as_u64().context("no connection_established")?;
+        self.patience = Some(Duration::from_secs(heartbeat) + GRACE);
+        Ok(())
     }
 
     /// The next text; a closed socket is an error.

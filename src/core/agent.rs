@@ -607,7 +607,13 @@ impl Agent {
             if let Ok(Committed { events, .. }) = &outcome {
                 events.iter().for_each(|event| agent.conversation.apply(event));
             }
+            let is_conflict = matches!(&outcome, Err(Failed { error: AppendError::Conflict, .. }));
             then(agent, outcome, ctx);
+            if is_conflict {
+                // Another wrote to this log: what is here is of no use. The manager loads it anew.
+                log::error!("session={}: the log is not where it was left", agent.session_id);
+                return ctx.stop();
+            }
             agent.move_on(ctx);
         }));
     }
@@ -637,11 +643,8 @@ impl Agent {
                 Err(failed) => failed,
             };
             match error {
-                AppendError::Conflict => {
-                    // Another wrote to this log: what is here is of no use. The manager loads it anew.
-                    log::error!("session={}: the log is not where it was left", agent.session_id);
-                    return ctx.stop();
-                }
+                // The agent is on its way out.
+                AppendError::Conflict => return,
                 AppendError::Duplicate(_) => commands.clear(),
                 AppendError::Full | AppendError::Failed(_) => {}
             }

@@ -9,7 +9,7 @@
 //! batch fails, all that waits behind it fails too, and no number is used up.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
@@ -469,6 +469,10 @@ impl EventBus {
         let entries = entries.collect();
         let _ = committed.send(Err(Failed { error: error.clone(), entries, commands }));
 
+        if creator.is_none() && matches!(error, AppendError::Duplicate(_)) {
+            // That says nothing of what waits behind it.
+            return;
+        }
         let Some(state) = self.topics.get_mut(topic) else { return };
         let waiting = std::mem::take(&mut state.waiting);
         let behind = AppendError::Failed(StoreError("what was to be stored before it failed".to_owned()));
@@ -561,6 +565,12 @@ impl EventBus {
         self.connections.unsubscribe(connection, topic);
         if let Some(state) = self.topics.get_mut(topic) {
             state.subscribers.retain(|(other, _)| *other != connection);
+            // Nor does one begin that was asked for before.
+            let is_its = |item: &Waiting| matches!(item, Waiting::Attach(attach, _) if attach.connection == connection);
+            let waiting = std::mem::take(&mut state.waiting).into_iter();
+            let (its, others): (VecDeque<_>, VecDeque<_>) = waiting.partition(is_its);
+            state.waiting = others;
+            its.into_iter().for_each(|item| item.fail(&AppendError::Conflict));
         }
         self.forget_if_unused(topic);
     }

@@ -29,11 +29,6 @@ impl Timestamp {
         // A clock before 1970 is wrong anyway; 0 keeps the server going.
         Self(since.map_or(0, |duration| duration.as_millis() as i64))
     }
-
-    /// Milliseconds from `earlier` to here; 0 when the clock was set back between.
-    pub fn millis_since(self, earlier: Timestamp) -> u64 {
-        u64::try_from(self.0 - earlier.0).unwrap_or(0)
-    }
 }
 
 /// One event, shared by the log, the replay window and every outbox that it waits in.

@@ -12,8 +12,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
-    dev::SendError,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture,
+    WrapFuture, dev::SendError, fut,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -34,6 +34,8 @@ use super::{
 
 /// Agents in memory at most, when idle ones can leave it.
 const MAX_LIVE: usize = 10_000;
+/// So many picks in a row are of ids that have logs only if many more are taken than this process has given out.
+const MANY_COLLISIONS: u32 = 16;
 /// Commands that wait while a session's agent is being loaded.
 const MAX_WAITING: usize = 256;
 /// What is read from a log at once.
@@ -235,39 +237,47 @@ impl AgentManager {
     fn load(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
         let log = read_session(self.store.clone(), session_id.clone());
         ctx.spawn(log.into_actor(self).map(move |log, manager, ctx| {
-            let Some(Place::Loading { waiting }) = manager.sessions.remove(&session_id) else { return };
-            let refuse_all = |waiting: Vec<Carry>, problem: &Problem| {
-                waiting.into_iter().for_each(|carry| carry.reply.refuse(problem.clone()));
-            };
-            let (state, conversation) = match log {
-                Ok(Some(log)) => log,
-                Ok(None) => {
-                    return refuse_all(waiting, &Problem::session_not_found(session_id.as_str()));
-                }
-                Err(error) => {
-                    log::error!("session={session_id}: {error}");
-                    let problem = Problem::unavailable("the session cannot be read now; try again later");
-                    return refuse_all(waiting, &problem);
-                }
-            };
-            let owner = state.record.owner;
-            let (own, foreign): (Vec<_>, Vec<_>) =
-                waiting.into_iter().partition(|carry| carry.caller.principal == owner);
-            refuse_all(foreign, &Problem::session_not_found(session_id.as_str()));
-            if state.record.status == SessionStatus::Closed {
-                return refuse_all(own, &Problem::session_closed(&session_id));
-            }
-            let loaded = Loaded { session_id: session_id.clone(), conversation, queue: state.queue };
-            let profile = manager.profiles.get(&session_id.agent_id());
-            let agent = Agent::new(loaded, profile, manager.bus.clone(), ctx.address().recipient()).start();
-            if manager.drain.is_some() {
-                finish_up(&agent);
-            }
-            let now = Instant::now();
-            let place = Place::Live { agent, owner, loaded: now, last_used: now };
-            manager.sessions.insert(session_id.clone(), place);
-            own.into_iter().for_each(|carry| manager.carry(session_id.clone(), carry, ctx));
+            manager.loaded(session_id, log, ctx);
+            manager.check_drained();
         }));
+    }
+
+    fn loaded(
+        &mut self,
+        session_id: SessionId,
+        log: Result<Option<(SessionState, Conversation)>, StoreError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(Place::Loading { waiting }) = self.sessions.remove(&session_id) else { return };
+        let refuse_all = |waiting: Vec<Carry>, problem: &Problem| {
+            waiting.into_iter().for_each(|carry| carry.reply.refuse(problem.clone()));
+        };
+        let (state, conversation) = match log {
+            Ok(Some(log)) => log,
+            Ok(None) => return refuse_all(waiting, &Problem::session_not_found(session_id.as_str())),
+            Err(error) => {
+                log::error!("session={session_id}: {error}");
+                let problem = Problem::unavailable("the session cannot be read now; try again later");
+                return refuse_all(waiting, &problem);
+            }
+        };
+        let owner = state.record.owner;
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|carry| carry.caller.principal == owner);
+        refuse_all(foreign, &Problem::session_not_found(session_id.as_str()));
+        if state.record.status == SessionStatus::Closed {
+            return refuse_all(own, &Problem::session_closed(&session_id));
+        }
+        let loaded = Loaded { session_id: session_id.clone(), conversation, queue: state.queue };
+        let profile = self.profiles.get(&session_id.agent_id());
+        let agent = Agent::new(loaded, profile, self.bus.clone(), ctx.address().recipient()).start();
+        if self.drain.is_some() {
+            finish_up(&agent);
+        }
+        let now = Instant::now();
+        let place = Place::Live { agent, owner, loaded: now, last_used: now };
+        self.sessions.insert(session_id.clone(), place);
+        own.into_iter().for_each(|carry| self.carry(session_id.clone(), carry, ctx));
     }
 
     fn create(
@@ -281,10 +291,11 @@ impl AgentManager {
         let Some(profile) = self.profiles.get(agent_id) else {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
         };
-        self.reserve(agent_id.clone(), ctx, move |manager, session_id, ctx| match session_id {
+        let reserved = self.reserve(agent_id.clone());
+        ctx.spawn(reserved.map(move |session_id, manager, ctx| match session_id {
             Ok(session_id) => manager.begin(NewSession { caller, profile, session_id, title, reply }, ctx),
             Err(error) => refuse_unreadable(reply, &error),
-        });
+        }));
     }
 
     /// Closes a session, where there is one, and creates another in its place.
@@ -303,7 +314,9 @@ impl AgentManager {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
         };
         let Some(old) = old else { return self.create(caller, agent_id, None, reply, ctx) };
-        self.reserve(agent_id.clone(), ctx, move |manager, session_id, ctx| {
+        // Commands behind this one wait: to the old session, they come after its end.
+        let reserved = self.reserve(agent_id.clone());
+        ctx.wait(reserved.map(move |session_id, manager, ctx| {
             let session_id = match session_id {
                 Ok(session_id) => session_id,
                 Err(error) => return refuse_unreadable(reply, &error),
@@ -319,45 +332,58 @@ impl AgentManager {
                     None => {}
                     Some(Problem { code: ErrorCode::SessionNotFound | ErrorCode::SessionClosed, .. }) => {}
                     Some(problem) => {
-                        manager.reserved.remove(&session_id);
+                        manager.give_back(&session_id);
                         return reply.refuse(problem);
                     }
                 }
                 manager.begin(NewSession { caller, profile, session_id, title: None, reply }, ctx);
             }));
-        });
+        }));
     }
 
     /// Takes an id that no log has.
-    fn reserve(
+    fn reserve(&mut self, agent_id: AgentId) -> ResponseActFuture<Self, Result<SessionId, StoreError>> {
+        self.reserve_after(0, agent_id)
+    }
+
+    /// The same, after so many picks that were of ids that have logs.
+    fn reserve_after(
         &mut self,
+        collisions: u32,
         agent_id: AgentId,
-        ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Result<SessionId, StoreError>, &mut Context<Self>) + 'static,
-    ) {
+    ) -> ResponseActFuture<Self, Result<SessionId, StoreError>> {
         let numbers = self.numbers.entry(agent_id.clone()).or_insert(Numbers { digits: 3, taken: 0 });
+        if collisions == MANY_COLLISIONS {
+            numbers.grow();
+        }
         let mut session_id = numbers.pick(&agent_id);
+        // Those that are reserved count as taken: most picks are of a free one.
         while self.reserved.contains(&session_id) {
             session_id = numbers.pick(&agent_id);
         }
+        numbers.taken += 1;
         self.reserved.insert(session_id.clone());
         let head = self.store.head(&Topic::Session(session_id.clone()));
-        ctx.spawn(head.into_actor(self).map(move |head, manager, ctx| match head {
-            Ok(None) => {
-                if let Some(numbers) = manager.numbers.get_mut(&agent_id) {
-                    numbers.taken += 1;
-                }
-                then(manager, Ok(session_id), ctx);
-            }
+        Box::pin(head.into_actor(self).then(move |head, manager, _| match head {
+            Ok(None) => Box::pin(fut::ready(Ok(session_id))),
             Ok(Some(_)) => {
-                manager.reserved.remove(&session_id);
-                manager.reserve(agent_id, ctx, then);
+                manager.give_back(&session_id);
+                let collisions = if collisions == MANY_COLLISIONS { 0 } else { collisions + 1 };
+                manager.reserve_after(collisions, agent_id)
             }
             Err(error) => {
-                manager.reserved.remove(&session_id);
-                then(manager, Err(error), ctx);
+                manager.give_back(&session_id);
+                Box::pin(fut::ready(Err(error)))
             }
-        }));
+        }))
+    }
+
+    /// Nothing has come of an id that was taken.
+    fn give_back(&mut self, session_id: &SessionId) {
+        self.reserved.remove(session_id);
+        if let Some(numbers) = self.numbers.get_mut(&session_id.agent_id()) {
+            numbers.taken = numbers.taken.saturating_sub(1);
+        }
     }
 
     /// Begins the log of a new session. Its agent is loaded when it is first told something.
@@ -381,13 +407,16 @@ impl AgentManager {
         let topic = Topic::Session(session_id.clone());
         let outcome = self.bus.publish(&topic, Origin::New(caller), entries, commands);
         ctx.spawn(outcome.into_actor(self).map(move |outcome, manager, _| {
-            manager.reserved.remove(&session_id);
             match outcome {
                 Ok(Ok(Committed { epoch, first_seq, .. })) => {
+                    manager.reserved.remove(&session_id);
                     log::debug!("session={session_id} created");
                     reply.done(Done::Created { session_id, epoch, seq: first_seq });
                 }
-                Ok(Err(failed)) => refuse_failed(reply, failed),
+                Ok(Err(failed)) => {
+                    manager.give_back(&session_id);
+                    refuse_failed(reply, failed);
+                }
                 // The bus ends only with the process.
                 Err(_) => {}
             }
@@ -508,11 +537,15 @@ impl Numbers {
         let first = 10_u64.pow(self.digits - 1);
         let space = 9 * first;
         if self.taken * 2 >= space {
-            self.digits += 1;
-            self.taken = 0;
+            self.grow();
             return self.pick(agent_id);
         }
         SessionId::new(agent_id, rand::random_range(first..first + space))
+    }
+
+    fn grow(&mut self) {
+        self.digits += 1;
+        self.taken = 0;
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -132,6 +135,7 @@ impl Subscriber for Probe {
 pub struct GatedStore {
     inner: Arc<MemoryStore>,
     gate: Mutex<Gate>,
+    hesitates: AtomicBool,
 }
 
 #[derive(Default)]
@@ -153,7 +157,27 @@ impl GatedStore {
     }
 
     pub fn with_bound(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(MemoryStore::new(max_bytes)), gate: Mutex::default() })
+        let inner = Arc::new(MemoryStore::new(max_bytes));
+        Arc::new(Self { inner, gate: Mutex::default(), hesitates: AtomicBool::new(false) })
+    }
+
+    /// From now on what is read comes a little later than it was read, as from a disk.
+    pub fn hesitate(&self) {
+        self.hesitates.store(true, Ordering::Relaxed);
+    }
+
+    fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+        if !self.hesitates.load(Ordering::Relaxed) {
+            return answer;
+        }
+        async move {
+            let answer = answer.await;
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            answer
+        }
+        .boxed()
     }
 
     /// From now on appends wait for a verdict.
@@ -197,11 +221,11 @@ impl Store for GatedStore {
     }
 
     fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>> {
-        self.inner.recall(key)
+        self.later(self.inner.recall(key))
     }
 
     fn head(&self, topic: &Topic) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
-        self.inner.head(topic)
+        self.later(self.inner.head(topic))
     }
 
     fn read(
@@ -210,11 +234,11 @@ impl Store for GatedStore {
         from: ReadFrom,
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Option<Page>, StoreError>> {
-        self.inner.read(topic, from, limit)
+        self.later(self.inner.read(topic, from, limit))
     }
 
     fn session(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<SessionState>, StoreError>> {
-        self.inner.session(id)
+        self.later(self.inner.session(id))
     }
 
     fn tail(
@@ -222,10 +246,10 @@ impl Store for GatedStore {
         id: &SessionId,
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Option<SessionTail>, StoreError>> {
-        self.inner.tail(id, limit)
+        self.later(self.inner.tail(id, limit))
     }
 
     fn sessions(&self, filter: SessionFilter) -> BoxFuture<'static, Result<Vec<SessionRecord>, StoreError>> {
-        self.inner.sessions(filter)
+        self.later(self.inner.sessions(filter))
     }
 }

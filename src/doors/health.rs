@@ -2,19 +2,25 @@
 
 use std::sync::atomic::Ordering;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use super::Doors;
+use super::{Doors, check_host, problem_response};
 use crate::core::bus::GetFigures;
 
 /// The process runs and answers.
-pub async fn live() -> HttpResponse {
+pub async fn live(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
+    if let Err(problem) = check_host(&request, &doors) {
+        return problem_response(&problem);
+    }
     HttpResponse::Ok().json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// New connections and commands are welcome.
-pub async fn ready(doors: web::Data<Doors>) -> HttpResponse {
+pub async fn ready(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
+    if let Err(problem) = check_host(&request, &doors) {
+        return problem_response(&problem);
+    }
     if doors.draining.load(Ordering::Relaxed) {
         return HttpResponse::ServiceUnavailable().json(json!({ "status": "draining" }));
     }

@@ -175,6 +175,32 @@ async fn a_session_is_gone_on_with() {
     assert_eq!(log.iter().filter(|event| event["type"] == "agent_response").count(), 2);
 }
 
+#[test]
+fn a_server_that_falls_silent_is_taken_for_gone_and_looked_for_again() {
+    let server = Server::with(&[("DUOLOGUE_HEARTBEAT_SECS", "1")]);
+    let mut chat = duologue(&server.dir, &[])
+        .args(["chat", "helper", "--url", &url(&server)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = chat.stdin.take().expect("a pipe");
+    input.write_all(b"/echo first\n").expect("it reads");
+    let mut answers = BufReader::new(chat.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert_eq!(answers.next().as_deref(), Some("first"));
+
+    server.signal(Signal::SIGSTOP);
+    let mut notes = BufReader::new(chat.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(notes.any(|note| note.contains("attempt 1")), "it notices");
+    server.signal(Signal::SIGCONT);
+
+    input.write_all(b"/echo second\n").expect("it reads");
+    drop(input);
+    assert_eq!(answers.next().as_deref(), Some("second"), "the session goes on");
+    assert!(chat.wait().expect("it ends").success());
+}
+
 // ---- bench ----
 
 /// Has a bench put load on a server; its report.

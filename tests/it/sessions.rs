@@ -499,6 +499,24 @@ async fn a_rename_is_an_event_and_shows_in_the_list() {
 }
 
 #[tokio::test]
+async fn what_is_read_shows_what_was_sent_before() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let session = client.create("helper").await;
+    for number in 0..50 {
+        let title = format!("title {number}");
+        client.send(rename(&session, &title)).await;
+        let read = client.send(history(&session, json!({ "before": 1_000_000, "limit": 1 }))).await;
+        let listed = client.send(list(json!({ "limit": 1 }))).await;
+
+        let read = client.backend.reply_to(&read).await;
+        assert_eq!(read["data"]["events"][0]["data"]["title"], title, "{read}");
+        let listed = client.backend.reply_to(&listed).await;
+        assert_eq!(listed["data"]["sessions"][0]["title"], title, "{listed}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_can_be_renamed_while_it_runs() {
     let server = Server::start();
     let mut client = server.client().await;

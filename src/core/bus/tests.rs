@@ -329,6 +329,22 @@ async fn topics_leave_memory_when_nobody_watches_and_nobody_publishes() {
 }
 
 #[actix::test]
+async fn an_attach_that_waits_for_its_topic_is_void_after_a_detach() {
+    let fixture = Fixture::new();
+    let (connection, probe) = fixture.connect("watcher").await;
+    let epoch = fixture.create(&session(100), caller("me")).await.epoch;
+    fixture.store.hesitate();
+    let attach = Attach { connection, topic: session(100), after: Position { epoch, seq: 1 } };
+
+    let attached = fixture.bus.ask(attach);
+    fixture.bus.notify(Detach { connection, topic: session(100) });
+
+    assert_eq!(attached.await.unwrap().unwrap(), Attached::Gone);
+    fixture.publish(&session(100), &["a"]).await.unwrap().unwrap();
+    assert!(probe.take_events().is_empty());
+}
+
+#[actix::test]
 async fn nothing_more_comes_after_a_detach() {
     let fixture = Fixture::new();
     let (connection, probe) = fixture.connect("me").await;
@@ -580,8 +596,11 @@ struct Streaming {
     text: String,
 }
 
-async fn play(steps: Vec<Step>) {
+async fn play(steps: Vec<Step>, hesitates: bool) {
     let fixture = Fixture::new();
+    if hesitates {
+        fixture.store.hesitate();
+    }
     let mut epochs = Vec::new();
     for index in 0..TOPICS {
         epochs.push(fixture.create(&topic_of(index), caller("nobody")).await.epoch);
@@ -716,8 +735,9 @@ proptest! {
 
     #[test]
     fn any_interleaving_gives_each_client_the_log_exactly_once(
-        steps in proptest::collection::vec(step(), 1..60)
+        steps in proptest::collection::vec(step(), 1..60),
+        hesitates in any::<bool>(),
     ) {
-        actix::System::new().block_on(play(steps));
+        actix::System::new().block_on(play(steps, hesitates));
     }
 }

@@ -5,9 +5,9 @@ use crate::{
     core::{
         bus::EventBus,
         command::{CommandKey, OnBusy},
-        event::{AgentCard, EndReason, Event, FinishReason, Outcome},
+        event::{AgentCard, EndReason, Event, FinishReason, Outcome, Timestamp},
         ids::RunId,
-        ports::{ModelError, ModelEvent, ModelProvider, ModelRequest, PromptMessage},
+        ports::{Append, ModelError, ModelEvent, ModelProvider, ModelRequest, PromptMessage},
         testing::{GatedStore, Verdict, caller, settle},
     },
     providers::scripted::ScriptedModel,
@@ -369,4 +369,99 @@ async fn a_refresh_closes_the_old_session_and_names_the_new_one() {
     for session_id in [Some("helper_999".parse().unwrap()), Some(old), None] {
         assert!(fixture.execute(refresh(session_id)).await.is_ok());
     }
+}
+
+// ---- a store that takes its time ----
+
+#[actix::test]
+async fn more_creates_at_once_than_there_are_short_numbers_are_all_answered() {
+    const CREATES: usize = 2_000;
+    let fixture = Fixture::new();
+    fixture.store.hesitate();
+
+    // All of them are in the mailbox before the first is looked at.
+    let answers: Vec<_> =
+        (0..CREATES).map(|_| fixture.manager.execute(caller("me"), create(), None)).collect();
+    let mut ids = HashSet::new();
+    for answer in answers {
+        let Ok(Done::Created { session_id, .. }) = answer.await.unwrap().result else {
+            panic!("it is created")
+        };
+        ids.insert(session_id);
+    }
+
+    assert_eq!(ids.len(), CREATES);
+}
+
+#[actix::test]
+async fn creates_that_fail_use_no_numbers_up() {
+    let fixture = Fixture::new();
+    fixture.store.close_gate();
+    for _ in 0..1_000 {
+        let answer = fixture.manager.execute(caller("me"), create(), None);
+        while !fixture.store.decide(Verdict::Fail) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(answer.await.unwrap().result.unwrap_err().code, ErrorCode::Unavailable);
+    }
+    fixture.store.open_gate();
+
+    let session_id = fixture.create().await;
+
+    assert_eq!(session_id.as_str().len(), "helper_417".len(), "{session_id}");
+}
+
+#[actix::test]
+async fn what_follows_a_refresh_comes_after_the_end_of_the_old_session() {
+    for hesitates in [false, true] {
+        let fixture = Fixture::new();
+        let old = fixture.create().await;
+        fixture.send(&old, "/echo hi").await;
+        if hesitates {
+            fixture.store.hesitate();
+        }
+        let refresh =
+            Command::RefreshAgent { agent_id: "helper".parse().unwrap(), session_id: Some(old.clone()) };
+
+        let refreshed = fixture.manager.execute(caller("me"), refresh, None);
+        let sent = fixture.manager.execute(caller("me"), message(&old, "/echo too late", None), None);
+
+        assert!(refreshed.await.unwrap().result.is_ok());
+        assert_eq!(sent.await.unwrap().result.unwrap_err().code, ErrorCode::SessionClosed);
+    }
+}
+
+#[actix::test]
+async fn a_drain_ends_though_sessions_are_asked_for_that_there_are_not() {
+    for hesitates in [false, true] {
+        let fixture = Fixture::new();
+        if hesitates {
+            fixture.store.hesitate();
+        }
+        let unknown = SessionId::new(&"helper".parse().unwrap(), 999);
+
+        let sent = fixture.manager.execute(caller("me"), message(&unknown, "hi", None), None);
+        fixture.manager.drain(Duration::from_secs(3600)).await;
+
+        assert_eq!(sent.await.unwrap().result.unwrap_err().code, ErrorCode::SessionNotFound);
+    }
+}
+
+#[actix::test]
+async fn ids_that_an_earlier_process_gave_out_are_not_given_out_again() {
+    let fixture = Fixture::new();
+    let epoch = Epoch::from("e");
+    for number in 100..1_000 {
+        let topic = Topic::Session(SessionId::new(&"helper".parse().unwrap(), number));
+        let created = Durable::SessionCreated {
+            owner: Principal::local(),
+            agent_name: "Helper".to_owned(),
+            title: None,
+        };
+        let event = Event::durable(topic.clone(), epoch.clone(), 1, Timestamp::now(), created.into());
+        let events = vec![Arc::new(event)];
+        fixture.store.append(Append { topic, expected_seq: 0, events, commands: vec![] }).await.unwrap();
+    }
+
+    assert_eq!(fixture.create().await.as_str().len(), "helper_1417".len());
 }

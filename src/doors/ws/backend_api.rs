@@ -3,13 +3,18 @@
 //! Owns: what the socket has in flight. Does not own: conversations; those are the agents'.
 //! Talks to: the manager, for what changes something; the store, for what only reads.
 
-use std::sync::Arc;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    sync::Arc,
+};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use actix_web::web;
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext};
 use bytestring::ByteString;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::{
     connection::Connection,
@@ -39,21 +44,24 @@ const HISTORY_BYTES: usize = 512 * 1024;
 
 pub struct BackendApi {
     socket: Socket,
+    unanswered: Rc<Unanswered>,
     /// Large answers are made one at a time, and only while the client reads.
     reading: Arc<Mutex<()>>,
 }
 
 impl BackendApi {
     pub fn new(socket: Socket) -> Self {
-        Self { socket, reading: Arc::default() }
+        Self { socket, unanswered: Rc::default(), reading: Arc::default() }
     }
 
     /// Has the core carry a command out.
     fn execute(&mut self, reply_to: Option<String>, command: Command, ctx: &mut WebsocketContext<Self>) {
         let caller = self.socket.connection.caller.clone();
         let idempotency = commands::idempotency(&caller, reply_to.as_deref(), &command);
+        let number = self.unanswered.begin();
         let answer = self.socket.doors.manager.execute(caller, command, idempotency);
         ctx.spawn(answer.into_actor(self).map(move |answer, door, ctx| {
+            door.unanswered.end(number);
             // The core answers everything; it cannot once it has ended, and then the process does.
             let answer = answer.unwrap_or(Answer { result: Err(Problem::internal()), duplicate: false });
             door.socket.reply(frames::answered(reply_to.as_deref(), &answer));
@@ -61,7 +69,7 @@ impl BackendApi {
         }));
     }
 
-    /// Answers with what `read` finds, in its turn.
+    /// Answers with what `read` finds, in its turn: after what the client has sent before.
     fn read(
         &mut self,
         reply_to: Option<String>,
@@ -69,7 +77,9 @@ impl BackendApi {
         ctx: &mut WebsocketContext<Self>,
     ) {
         let (turn, connection) = (self.reading.clone(), self.socket.connection.clone());
+        let (unanswered, here) = (self.unanswered.clone(), self.unanswered.next.get());
         let answer = async move {
+            unanswered.before(here).await;
             let _turn = turn.lock_owned().await;
             connection.outbox.until_replies_below(MAX_REPLY_BYTES).await;
             read.await
@@ -90,6 +100,38 @@ impl BackendApi {
         doors.bus.notify(Tell { caller, event: Ephemeral::AgentList(cards.clone()) });
         self.socket.reply(frames::agent_list(reply_to.as_deref(), &cards));
         socket::finish(self, ctx);
+    }
+}
+
+/// Commands that are on their way through the core, by the order in which they came.
+#[derive(Default)]
+struct Unanswered {
+    next: Cell<u64>,
+    numbers: RefCell<BTreeSet<u64>>,
+    answered: Notify,
+}
+
+impl Unanswered {
+    fn begin(&self) -> u64 {
+        let number = self.next.replace(self.next.get() + 1);
+        self.numbers.borrow_mut().insert(number);
+        number
+    }
+
+    fn end(&self, number: u64) {
+        self.numbers.borrow_mut().remove(&number);
+        self.answered.notify_waiters();
+    }
+
+    /// Waits until all that came before this one have been answered.
+    async fn before(&self, number: u64) {
+        loop {
+            let answered = self.answered.notified();
+            if self.numbers.borrow().first().is_none_or(|first| *first >= number) {
+                return;
+            }
+            answered.await;
+        }
     }
 }
 

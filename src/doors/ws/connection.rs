@@ -78,9 +78,12 @@ impl Connection {
         self.announced.lock().expect("no panic while locked").contains(topic)
     }
 
-    /// The notice has been taken up.
-    pub fn take_announced(&self, topic: &Topic) {
-        self.announced.lock().expect("no panic while locked").retain(|other| other != topic);
+    /// The notice has been taken up, or is void; whether it waited.
+    pub fn take_announced(&self, topic: &Topic) -> bool {
+        let mut announced = self.announced.lock().expect("no panic while locked");
+        let before = announced.len();
+        announced.retain(|other| other != topic);
+        announced.len() < before
     }
 
     pub fn reply(&self, item: Item) {

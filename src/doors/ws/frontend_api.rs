@@ -203,6 +203,9 @@ impl FrontendApi {
         let topics: Vec<Topic> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let detached = self.in_order(move |door, ctx| {
             door.forget(&topics, ctx);
+            for topic in &topics {
+                door.socket.connection.take_announced(topic);
+            }
             let (doors, connection) = (door.socket.doors.clone(), door.socket.connection.clone());
             async move { detach(&doors, &connection, topics).await }
         });
@@ -447,7 +450,10 @@ impl Door for FrontendApi {
     fn noticed(&mut self, notice: Notice, ctx: &mut Self::Context) {
         match notice {
             Notice::Subscribed { topic, epoch, head } => {
-                self.socket.connection.take_announced(&topic);
+                if !self.socket.connection.take_announced(&topic) {
+                    // It has been given up meanwhile.
+                    return;
+                }
                 let subscription = Subscription { from_beginning: true, catching_up: None };
                 self.topics.insert(topic.clone(), subscription);
                 let subscribed = Subscribed {

@@ -96,11 +96,14 @@ impl Socket {
         self.reply(frames::refused(reply_to, problem));
     }
 
+    /// Whether another command may be taken up.
+    fn has_room(&self) -> bool {
+        self.in_flight < MAX_IN_FLIGHT && self.connection.outbox.reply_bytes() <= MAX_REPLY_BYTES
+    }
+
     /// The server stops reading while there is too much to do, or to read for the client.
     fn update_flow(&self) {
-        let paused = self.in_flight >= MAX_IN_FLIGHT
-            || !self.held.is_empty()
-            || self.connection.outbox.reply_bytes() > MAX_REPLY_BYTES;
+        let paused = !self.has_room() || !self.held.is_empty();
         self.guard.pause(paused);
         self.connection.set_paused(paused);
     }
@@ -225,7 +228,7 @@ pub fn received<A: Door>(door: &mut A, frame: Result<Message, ProtocolError>, ct
     };
     match text {
         Ok(Some(text)) => {
-            if socket.ready && socket.held.is_empty() && socket.in_flight < MAX_IN_FLIGHT {
+            if socket.ready && socket.held.is_empty() && socket.has_room() {
                 take_up(door, &text, ctx);
             } else {
                 socket.held.push_back(text);
@@ -244,7 +247,7 @@ pub fn finish<A: Door>(door: &mut A, ctx: &mut A::Context) {
 }
 
 fn take_up_held<A: Door>(door: &mut A, ctx: &mut A::Context) {
-    while door.socket().in_flight < MAX_IN_FLIGHT
+    while door.socket().has_room()
         && let Some(text) = door.socket().held.pop_front()
     {
         take_up(door, &text, ctx);
@@ -305,7 +308,8 @@ impl<A: Door> ActorFuture<A> for Writer {
                 }
             }
         }
-        door.socket().update_flow();
+        // There is room for replies again.
+        take_up_held(door, ctx);
         if connection.outbox.oldest().is_some() {
             // Nothing may have been written for the dispatcher to come back for.
             task.waker().wake_by_ref();
