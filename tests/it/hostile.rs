@@ -53,7 +53,7 @@ impl Raw {
     }
 
     /// A server's frame: its opcode and payload; `None` at the end.
-    async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let first = self.0.read_u8().await.ok()?;
         let len = match self.0.read_u8().await.ok()? {
             126 => usize::from(self.0.read_u16().await.ok()?),

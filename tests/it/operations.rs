@@ -1,12 +1,15 @@
 //! What operators do with a server: look at it, stop it, starve it, suspend it, misconfigure it.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, Server, Socket, chat, duologue, manage, scratch_dir, subscribe_from, topic, types, until,
+use crate::{
+    hostile::Raw,
+    support::{
+        Client, Server, Socket, chat, duologue, manage, scratch_dir, subscribe_from, topic, types, until,
+    },
 };
 
 // ---- health ----
@@ -126,17 +129,26 @@ async fn a_suspended_server_goes_on_where_it_was() {
     let session = client.create("helper").await;
     let run_id = client.chat(&session, "/count 40 100").await;
     client.frontend.next_where("a delta", |frame| frame["type"] == "message.delta").await;
+    let mut silent = Raw::upgrade(&server).await;
 
     server.signal(Signal::SIGSTOP);
     // The length of the suspension is what is tested.
-    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
     server.signal(Signal::SIGCONT);
 
     let frames = client.until_run_ends(&run_id).await;
     let text = frames.iter().rev().find(|frame| frame["type"] == "agent_response").expect("an answer");
     let expected = (1..=40).map(|number| number.to_string()).collect::<Vec<_>>().join(" ");
     assert_eq!(text["data"]["content"], expected);
-    assert_eq!(server.connections().await, 2, "both connections are still there");
+    assert_eq!(server.connections().await, 3, "all connections are still there");
+    // One every two seconds while it ran; those that fell into the suspension do not follow.
+    let mut heartbeats = 0;
+    while let Ok(Some((_, payload))) =
+        tokio::time::timeout(Duration::from_millis(500), silent.read_frame()).await
+    {
+        heartbeats += usize::from(String::from_utf8_lossy(&payload).contains("\"heartbeat\""));
+    }
+    assert!((1..=4).contains(&heartbeats), "{heartbeats} heartbeats");
 }
 
 // ---- scarcity ----

@@ -78,11 +78,11 @@ export function markLost(pendings: Pendings): Pendings {
 export function markUnsettled(pendings: Pendings): Pendings {
   return pendings
     .filter((pending) => pending.type === 'chat_message')
-    .map((pending) => (mayHaveArrived(pending) ? { ...pending, state: 'unsettled' } : pending));
+    .map((pending) => (isUnconfirmed(pending) ? { ...pending, state: 'unsettled' } : pending));
 }
 
-function mayHaveArrived({ state }: Pending): boolean {
-  return state === 'sent' || state === 'unknown';
+function isUnconfirmed({ state }: Pending): boolean {
+  return state === 'waiting' || state === 'sent' || state === 'unknown';
 }
 
 const NOT_FOUND: Refusal = {
