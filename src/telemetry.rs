@@ -2,9 +2,13 @@
 
 use std::io::Write;
 
+use log::LevelFilter;
+
 /// Starts logging. `filters` is what `RUST_LOG` says, or its default.
 pub fn init(filters: &str) {
     env_logger::Builder::new()
+        // It says at every start what our first line says better.
+        .filter_module("actix_server", LevelFilter::Warn)
         .parse_filters(filters)
         .format(|line, record| {
             // It logs what providers answer, and some of them answer with the key that they refuse. A filter

@@ -1,10 +1,6 @@
 //! Serves the built web UI, which is part of the binary.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{Method, header},
-    web,
-};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use include_dir::{Dir, File, include_dir};
 
 use super::{Doors, check_host, problem_response};
@@ -35,19 +31,19 @@ pub async fn serve(request: HttpRequest, doors: web::Data<Doors>) -> HttpRespons
     if let Err(problem) = check_host(&request, &doors) {
         return problem_response(&problem);
     }
-    find(&UI, request.path(), request.method())
+    find(&UI, request.path())
 }
 
-fn find(ui: &'static Dir<'static>, path: &str, method: &Method) -> HttpResponse {
+fn find(ui: &'static Dir<'static>, path: &str) -> HttpResponse {
     let path = path.trim_start_matches('/');
     let (name, otherwise) = if path.is_empty() { ("index.html", NOT_BUILT) } else { (path, "not found\n") };
     match ui.get_file(name) {
-        Some(file) => respond(method, file),
+        Some(file) => respond(file),
         None => HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body(otherwise),
     }
 }
 
-fn respond(method: &Method, file: &'static File<'static>) -> HttpResponse {
+fn respond(file: &'static File<'static>) -> HttpResponse {
     let path = file.path().to_string_lossy();
     // Names under assets/ carry a hash of their content; the page names the ones that belong to it.
     let cache_control =
@@ -59,9 +55,7 @@ fn respond(method: &Method, file: &'static File<'static>) -> HttpResponse {
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY));
-    if method == Method::HEAD {
-        return response.finish();
-    }
+    // To a HEAD request the dispatcher sends the head alone.
     response.body(file.contents())
 }
 
@@ -86,7 +80,7 @@ mod tests {
     use super::*;
 
     async fn answer(ui: &'static Dir<'static>, path: &str) -> (StatusCode, String, String) {
-        let response = find(ui, path, &Method::GET);
+        let response = find(ui, path);
         let status = response.status();
         let caching = response.headers().get(header::CACHE_CONTROL).map(|value| value.to_str().unwrap());
         let caching = caching.unwrap_or_default().to_owned();

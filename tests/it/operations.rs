@@ -235,6 +235,9 @@ async fn the_page_is_served_with_its_policy_or_says_how_to_build_it() {
         assert!(head.starts_with("HTTP/1.1 404"), "{head}");
         assert!(body.contains("npm run build"), "{body}");
     }
+    let (of_head, nothing) = server.request(&request.replacen("GET", "HEAD", 1)).await;
+    let length = |head: &str| head.lines().find(|line| line.starts_with("content-length")).map(str::to_owned);
+    assert_eq!((length(&of_head), nothing.as_str()), (length(&head), ""), "as a GET's, without the body");
     assert_eq!(server.get("/no/such/file").await.0, 404);
     assert_eq!(server.get("/../Cargo.toml").await.0, 404);
 }
