@@ -75,7 +75,7 @@ fn a_chat_that_cannot_begin_says_why() {
     let server = Server::start();
     for (arguments, expected, status) in [
         (vec!["chat", "nobody", "--url", &url(&server)], "no agent \"nobody\"", 1),
-        (vec!["chat", "--session", "helper_999", "--url", &url(&server)], "no session helper_999", 1),
+        (vec!["chat", "--session", "helper_999999", "--url", &url(&server)], "no session helper_999999", 1),
         (vec!["chat", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9", 1),
         (vec!["chat", "--url", "nowhere"], "expected a server's address", 2),
         (vec!["chat", "--url", "https://127.0.0.1"], "TLS is not built yet", 2),

@@ -66,7 +66,7 @@ impl Example {
             (vec!["/fail auth"], "", "provider_auth: "),
             (vec!["/fail cut"], "This answer will be cut off in the middle of its\n", "provider_error: "),
             (vec!["--agent", "nobody", "hello"], "", "agent_not_found: "),
-            (vec!["--session", "helper_999", "hello"], "", "session_not_found: "),
+            (vec!["--session", "helper_999999", "hello"], "", "session_not_found: "),
         ] {
             let output = self.run(&server, &arguments, "");
 
