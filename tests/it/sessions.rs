@@ -181,9 +181,9 @@ async fn numbers_grow_by_a_digit_when_half_of_them_are_taken() {
     let distinct: BTreeSet<_> = sessions.iter().collect();
     assert_eq!(distinct.len(), sessions.len(), "no id is given out twice");
     let digits = |session: &String| session.strip_prefix("helper_").expect("its agent's id").len();
-    // Those that are being made while the last of the half is taken do not count yet.
+    // As many as are being made at once may each have picked one that is taken, and count for two so long.
     let short = sessions.iter().filter(|session| digits(session) == 3).count();
-    assert!((HALF..HALF + 64).contains(&short), "{short} have three digits");
+    assert!((HALF - 64..=HALF).contains(&short), "{short} have three digits");
     assert!(sessions.iter().all(|session| digits(session) <= 4 && !session.contains("_0")));
     // Each agent has numbers of its own.
     assert_eq!(client.create("writer").await.strip_prefix("writer_").map(str::len), Some(3));
