@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::support::{
-    Client, Server, Socket, chat, chat_on_busy, create, manage, of_run, stop, subscribe, topic, types,
+    Bystander, Server, Socket, chat, chat_on_busy, create, manage, of_run, stop, subscribe, topic, types,
     unique, until, within,
 };
 
@@ -32,32 +32,6 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 fn with_data(mut command: Value, data: Value) -> Value {
     command["data"].as_object_mut().expect("an object").extend(data.as_object().expect("an object").clone());
     command
-}
-
-/// Another client, whose session goes on while somebody is wrong.
-struct Bystander {
-    client: Client,
-    session: String,
-}
-
-impl Bystander {
-    async fn new(server: &Server) -> Self {
-        let mut client = server.client().await;
-        let session = client.create("helper").await;
-        Self { client, session }
-    }
-
-    /// Has a message answered, and is shown nothing but its own session and the list.
-    async fn notices_nothing(&mut self) {
-        let run_id = self.client.chat(&self.session, "/count 20").await;
-        let frames = self.client.until_run_ends(&run_id).await;
-        let topic = topic(&self.session);
-        for frame in &frames {
-            let is_own = frame["topic"] == topic.as_str() || frame["type"] == "session_list_changed";
-            assert!(is_own || frame["type"] == "subscribe_ack", "{frame}");
-        }
-        assert_eq!(frames.last().expect("an end")["data"]["outcome"], "completed");
-    }
 }
 
 /// Checks that an error says what was wrong, what to do, and nothing of the server's insides.

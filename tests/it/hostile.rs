@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Client, Server, Socket, topic, until, within};
+use crate::support::{Bystander, Server, Socket, topic, until, within};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -112,25 +112,6 @@ const MIDDLE: u8 = 0x00;
 const LAST: u8 = 0x80;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
-
-/// Another client, whose session goes on while somebody misbehaves.
-struct Bystander {
-    client: Client,
-    session: String,
-}
-
-impl Bystander {
-    async fn new(server: &Server) -> Self {
-        let mut client = server.client().await;
-        let session = client.create("helper").await;
-        Self { client, session }
-    }
-
-    /// Has a message answered: all is well.
-    async fn notices_nothing(&mut self) {
-        assert_eq!(self.client.run(&self.session, "/count 20").await, "completed");
-    }
-}
 
 // ---- the five that the design names ----
 

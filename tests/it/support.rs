@@ -511,6 +511,32 @@ impl Client {
 
 // ---- frames ----
 
+/// Another client, whose session goes on while somebody is wrong.
+pub struct Bystander {
+    client: Client,
+    session: String,
+}
+
+impl Bystander {
+    pub async fn new(server: &Server) -> Self {
+        let mut client = server.client().await;
+        let session = client.create("helper").await;
+        Self { client, session }
+    }
+
+    /// Has a message answered, and is shown nothing but its own session and the list.
+    pub async fn notices_nothing(&mut self) {
+        let run_id = self.client.chat(&self.session, "/count 20").await;
+        let frames = self.client.until_run_ends(&run_id).await;
+        let topic = topic(&self.session);
+        for frame in &frames {
+            let is_own = frame["topic"] == topic.as_str() || frame["type"] == "session_list_changed";
+            assert!(is_own || frame["type"] == "subscribe_ack", "{frame}");
+        }
+        assert_eq!(frames.last().expect("an end")["data"]["outcome"], "completed");
+    }
+}
+
 pub fn create(agent: &str) -> Value {
     json!({ "type": "session_management", "agent_id": agent, "data": { "action": "create" } })
 }

@@ -28,6 +28,8 @@ use crate::{
 
 /// Bytes of replies that wait, before the socket is no longer read.
 pub const MAX_REPLY_BYTES: usize = 256 * 1024;
+/// What is handed over may find so many entries waiting, before the client counts as slow.
+const MAX_ENTRIES: usize = 16 * 1024;
 /// A queue that held more entries than this gives its memory back once it is empty.
 const KEPT_CAPACITY: usize = 16;
 
@@ -111,10 +113,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes in what a subscription begins with. Bounded by whoever hands it over.
+    /// Takes in what a subscription begins with. Its bytes are bounded by whoever hands it over; that there are
+    /// not too many, as of notices to a client that does not read, is seen to here.
     pub fn hand_over(&self, items: impl IntoIterator<Item = Item>, now: Tick) {
         let mut state = self.lock();
         for item in items {
+            if state.entries.len() >= MAX_ENTRIES {
+                state.close(Close::SlowConsumer, now);
+                break;
+            }
             let bytes = item.bytes();
             state.push(item, Kind::HandedOver, bytes, now);
         }
@@ -273,5 +280,26 @@ impl Item {
             Item::Pong(data) => SMALL + data.len(),
             Item::Ping | Item::Notice(_) | Item::Close(_) => SMALL,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_to_a_client_that_does_not_read_are_bounded() {
+        let outbox = Outbox::new(1024);
+        let notice = || [Item::Notice(Notice::Invited(Topic::System))];
+        for _ in 0..MAX_ENTRIES {
+            outbox.hand_over(notice(), Tick::default());
+        }
+        assert!(outbox.lock().closing.is_none());
+
+        outbox.hand_over(notice(), Tick::default());
+
+        assert!(matches!(outbox.lock().closing, Some((Close::SlowConsumer, _))));
+        // The close, and whatever is said of it.
+        assert!(outbox.lock().entries.len() < 4, "what waited is dropped");
     }
 }
