@@ -18,7 +18,7 @@ use duologue::{
         event::{AgentResponse, Durable, Ephemeral, Event, FinishReason, Timestamp},
         ids::{ConnectionId, Epoch, MessageId, Position, Principal, RunId, Seq, SessionId, Topic},
         pace::Permits,
-        ports::{Overflow, PageLimit, ReadFrom, Store, Subscriber},
+        ports::{InvitedFrom, Overflow, PageLimit, ReadFrom, Store, Subscriber},
     },
     doors::wire::events::{past_payload, payload},
     store::memory::MemoryStore,
@@ -53,7 +53,7 @@ impl Subscriber for Counter {
     }
 
     fn announce(&self, _: &Topic, _: &Epoch, _: Seq) {}
-    fn invite(&self, _: &Topic) {}
+    fn invite(&self, _: &Topic, _: InvitedFrom) {}
     fn end_subscription(&self, _topic: &Topic) {}
 
     fn cut_off(&self) {}
@@ -68,7 +68,12 @@ fn caller() -> Caller {
 }
 
 fn created() -> Durable {
-    Durable::SessionCreated { owner: Principal::local(), agent_name: "Helper".to_owned(), title: None }
+    Durable::SessionCreated {
+        owner: Principal::local(),
+        agent_name: "Helper".to_owned(),
+        title: None,
+        forked_from: None,
+    }
 }
 
 fn delta(message_id: MessageId, offset: u64) -> Ephemeral {

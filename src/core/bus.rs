@@ -35,7 +35,7 @@ use super::{
     ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, Topic},
     log::{Rest, Window},
     pace::Permits,
-    ports::{Append, AppendError, Appended, Overflow, Store, StoreError, Subscriber},
+    ports::{Append, AppendError, Appended, InvitedFrom, Overflow, Store, StoreError, Subscriber},
     session::{SessionRecord, changes_record},
 };
 
@@ -743,7 +743,7 @@ impl Handler<Invite> for EventBus {
 
     fn handle(&mut self, Invite { caller, topic }: Invite, _ctx: &mut Self::Context) {
         for (_, subscriber) in self.connections.of(&caller) {
-            subscriber.invite(&topic);
+            subscriber.invite(&topic, InvitedFrom::Beginning);
         }
     }
 }

@@ -41,6 +41,16 @@ pub enum Command {
         session_id: SessionId,
         title: String,
     },
+    DeleteSession {
+        session_id: SessionId,
+    },
+    /// Creates a session that begins with another one's past.
+    ForkSession {
+        session_id: SessionId,
+        /// The last event of that past.
+        at_seq: Seq,
+        title: Option<String>,
+    },
     SendMessage {
         session_id: SessionId,
         content: String,
@@ -55,6 +65,23 @@ pub enum Command {
         session_id: SessionId,
         typing: bool,
     },
+}
+
+impl Command {
+    /// The session that it is about: commands to one session are carried out in the order in which they came.
+    pub fn session_id(&self) -> Option<&SessionId> {
+        match self {
+            Command::CreateSession { .. } => None,
+            Command::RefreshAgent { session_id, .. } => session_id.as_ref(),
+            Command::CloseSession { session_id }
+            | Command::RenameSession { session_id, .. }
+            | Command::DeleteSession { session_id }
+            | Command::ForkSession { session_id, .. }
+            | Command::SendMessage { session_id, .. }
+            | Command::StopRun { session_id, .. }
+            | Command::SetTyping { session_id, .. } => Some(session_id),
+        }
+    }
 }
 
 /// What becomes of a message that finds a run going.

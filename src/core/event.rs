@@ -62,6 +62,33 @@ impl Event {
         }
     }
 
+    /// An event as it was stored.
+    pub fn stored(
+        id: EventId,
+        at: Timestamp,
+        topic: Topic,
+        position: Position,
+        run_id: Option<RunId>,
+        body: Durable,
+    ) -> Self {
+        Self {
+            id,
+            at,
+            topic,
+            position: Some(position),
+            run_id,
+            body: Body::Durable(body),
+            encoded: Mutex::default(),
+            _held: None,
+        }
+    }
+
+    /// The same event in another log.
+    pub fn copied_to(&self, topic: Topic, epoch: Epoch) -> Option<Self> {
+        let position = Position { epoch, seq: self.seq() };
+        Some(Self::stored(self.id, self.at, topic, position, self.run_id, self.as_durable()?.clone()))
+    }
+
     pub fn ephemeral(topic: Topic, run_id: Option<RunId>, body: Ephemeral) -> Self {
         Self {
             id: EventId::new(),
@@ -160,6 +187,8 @@ pub enum Durable {
         agent_name: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         title: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forked_from: Option<Box<ForkedFrom>>,
     },
     SystemMessage {
         content: String,
@@ -215,6 +244,14 @@ pub enum Durable {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<SessionId>,
     },
+}
+
+/// The past that a session has taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    pub session_id: SessionId,
+    /// The last event of it.
+    pub at_seq: Seq,
 }
 
 /// What a step of a run said.
@@ -382,8 +419,10 @@ pub enum Ephemeral {
         typing: bool,
     },
     SessionListChanged(Box<super::session::SessionRecord>),
-    /// A session's log went from the store, to make room.
+    /// A session's log went from the store.
     SessionListRemoved(SessionId),
+    /// The same, for those who watched it.
+    SessionDeleted,
     AgentList(Vec<AgentCard>),
 }
 
@@ -440,7 +479,10 @@ impl Ephemeral {
             Ephemeral::AgentList(cards) => {
                 cards.iter().map(|card| card.name.len() + card.description.len() + 128).sum()
             }
-            Ephemeral::AgentStatus(_) | Ephemeral::Typing { .. } | Ephemeral::SessionListRemoved(_) => 0,
+            Ephemeral::AgentStatus(_)
+            | Ephemeral::Typing { .. }
+            | Ephemeral::SessionListRemoved(_)
+            | Ephemeral::SessionDeleted => 0,
         }
     }
 }

@@ -81,6 +81,16 @@ macro_rules! uuid_id {
             }
         }
 
+        impl $name {
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
         impl FromStr for $name {
             type Err = InvalidId;
 
@@ -211,12 +221,22 @@ pub struct Epoch(Arc<str>);
 impl Epoch {
     /// The epoch of a log that begins now.
     pub fn of_new_log(incarnation: &str) -> Self {
-        Self(format!("{}.{incarnation}", random_tag()).into())
+        Self::of_log(&random_tag(), incarnation)
     }
 
     /// The epoch of a log that there is exactly one of in a store (`system`, `agent:…`).
     pub fn of_only_log(incarnation: &str) -> Self {
-        Self(format!("0.{incarnation}").into())
+        Self::of_log("0", incarnation)
+    }
+
+    /// The epoch of a log, of which the store keeps this part.
+    pub fn of_log(part: &str, incarnation: &str) -> Self {
+        Self(format!("{part}.{incarnation}").into())
+    }
+
+    /// The part of the log, whatever the store's incarnation.
+    pub fn log_part(&self) -> &str {
+        self.0.split_once('.').map_or(&self.0, |(part, _)| part)
     }
 
     pub fn as_str(&self) -> &str {

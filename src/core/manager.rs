@@ -182,6 +182,7 @@ impl AgentManager {
             Command::SetTyping { session_id, typing } => {
                 return self.set_typing(caller, session_id, typing, reply, ctx);
             }
+            Command::DeleteSession { .. } | Command::ForkSession { .. } => todo!(),
             Command::CloseSession { session_id } => {
                 (session_id, Order::Close { reason: CloseReason::Closed, replaced_by: None })
             }
@@ -393,6 +394,7 @@ impl AgentManager {
             owner: caller.principal.clone(),
             agent_name: profile.card.name.clone(),
             title,
+            forked_from: None,
         };
         let system =
             profile.system_prompt.iter().map(|content| Durable::SystemMessage { content: content.clone() });

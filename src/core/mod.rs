@@ -26,6 +26,7 @@ pub mod pace;
 pub mod ports;
 pub mod profile;
 pub mod run;
+pub mod search;
 pub mod session;
 #[cfg(test)]
 mod testing;

@@ -13,7 +13,8 @@ use super::{
     conversation::Prompt,
     error::{ErrorCode, Problem},
     event::{Event, FinishReason, ProviderState, Timestamp, Usage},
-    ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
+    ids::{AgentId, Epoch, MessageId, Principal, RunId, Seq, SessionId, Topic},
+    search::Words,
     session::{SessionRecord, SessionState},
 };
 
@@ -158,14 +159,29 @@ pub struct ToolSpec {
 
 /// Keeps logs, and what must change together with them.
 ///
-/// Every method may be called from any thread. A future that is ready at once costs its caller no
-/// thread switch; none of them blocks.
+/// Every method may be called from any thread, and begins its work when it is called, not when its future is
+/// first polled: what one thread asks to have written is written in that order. A future that is ready at once
+/// costs its caller no thread switch; none of them blocks.
+///
+/// What has been written can be read by everybody before the writer is told so.
 pub trait Store: Send + Sync + 'static {
-    /// Names this life of the store: another one may have lost events that clients saw.
+    /// Names this life of the store: another one may have lost events that clients saw. It is the second part
+    /// of every epoch that the store gives out.
     fn incarnation(&self) -> &str;
 
-    /// Appends events, and remembers commands, in one transaction.
+    /// Appends events, and remembers commands, in one transaction. A finished message, and the end of its run,
+    /// take what was saved of it by `checkpoint` with them.
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, AppendError>>;
+
+    /// Saves the next piece of a message that is still streaming, for whoever has to end its run.
+    fn checkpoint(&self, checkpoint: Checkpoint) -> BoxFuture<'static, Result<(), StoreError>>;
+
+    /// Begins a session with a copy of another one's first events, in one transaction.
+    fn fork(&self, fork: Fork) -> BoxFuture<'static, Result<(), AppendError>>;
+
+    /// Removes a session with its log, and remembers the commands that asked for it.
+    /// [`AppendError::Conflict`] where there is no such session.
+    fn delete(&self, id: &SessionId, commands: Vec<Remember>) -> BoxFuture<'static, Result<(), AppendError>>;
 
     /// The accepted command of this key, if it is still remembered.
     fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>>;
@@ -191,8 +207,28 @@ pub trait Store: Send + Sync + 'static {
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Option<SessionTail>, StoreError>>;
 
+    /// What was saved of the message that a session's open run was streaming.
+    fn partial(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<Partial>, StoreError>>;
+
+    /// Whether a run of the session has ended, begun or not.
+    fn has_ended(&self, id: &SessionId, run_id: RunId) -> BoxFuture<'static, Result<bool, StoreError>>;
+
     /// A page of a principal's sessions: newest `updated_at` first, then by id.
     fn sessions(&self, filter: SessionFilter) -> BoxFuture<'static, Result<Vec<SessionRecord>, StoreError>>;
+
+    /// Sessions with an open run or a queue that come after this one by id: what a crash, or a stop, has left
+    /// undone.
+    fn unfinished(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<SessionId>, StoreError>>;
+
+    /// A page of a principal's messages that have all these words, newest first.
+    fn search(&self, search: Search) -> BoxFuture<'static, Result<Hits, StoreError>>;
+
+    /// Finishes what is being written; nothing is written after it.
+    fn close(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Events for one log, numbered by the bus.
@@ -203,6 +239,34 @@ pub struct Append {
     pub expected_seq: Seq,
     /// Numbered from `expected_seq + 1`. May be empty: then only the commands are remembered.
     pub events: Vec<Arc<Event>>,
+    pub commands: Vec<Remember>,
+}
+
+/// A piece of a message that is still streaming; it continues the pieces before it.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub session_id: SessionId,
+    pub run_id: RunId,
+    pub message_id: MessageId,
+    pub text: String,
+}
+
+/// All that was saved of a message that was never finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    pub run_id: RunId,
+    pub message_id: MessageId,
+    pub text: String,
+}
+
+/// A session that begins with another one's past.
+#[derive(Debug)]
+pub struct Fork {
+    pub from: SessionId,
+    /// The first event of the new log, in place of the old one's.
+    pub created: Arc<Event>,
+    /// The fold of the new log: its head is the last event that is copied. Numbers and ids of the events stay.
+    pub state: SessionState,
     pub commands: Vec<Remember>,
 }
 
@@ -290,6 +354,33 @@ pub struct SessionFilter {
     pub limit: usize,
 }
 
+#[derive(Debug, Clone)]
+pub struct Search {
+    pub owner: Principal,
+    pub words: Words,
+    /// Where the page before ended.
+    pub after: Option<u64>,
+    pub limit: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Hits {
+    pub hits: Vec<Hit>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<u64>,
+    /// Messages after this moment are not found yet; `None` where all are.
+    pub indexed_to: Option<Timestamp>,
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub session_id: SessionId,
+    pub title: Option<String>,
+    pub seq: Seq,
+    pub excerpt: String,
+}
+
 // ---- subscribers ----
 
 /// Whoever receives events: an open socket, seen from the core.
@@ -307,14 +398,22 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Announces a subscription that was made on the subscriber's behalf, before its first event.
     fn announce(&self, topic: &Topic, epoch: &Epoch, head: Seq);
 
-    /// Asks the subscriber to subscribe to `topic` from its beginning.
-    fn invite(&self, topic: &Topic);
+    /// Asks the subscriber to subscribe to `topic`.
+    fn invite(&self, topic: &Topic, from: InvitedFrom);
 
     /// The topic's log is no more, and with it the subscription.
     fn end_subscription(&self, topic: &Topic);
 
     /// Continuity is broken: the subscriber must end its connection and resume from what it has.
     fn cut_off(&self);
+}
+
+/// Where a subscription that somebody is invited to begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvitedFrom {
+    Beginning,
+    /// A snapshot of what there is.
+    Snapshot,
 }
 
 /// The subscriber's queue is full. It is on its way out and takes nothing more.

@@ -41,6 +41,8 @@ pub struct SessionState {
     /// What will run next, in this order.
     pub queue: Vec<QueuedRun>,
     pub context: Option<ContextUse>,
+    /// Messages that a model would be told of, were there room for all.
+    pub messages: u64,
 }
 
 /// A user's message that waits for its run.
@@ -74,6 +76,7 @@ impl SessionState {
             run: None,
             queue: Vec::new(),
             context: None,
+            messages: 0,
         })
     }
 
@@ -82,7 +85,8 @@ impl SessionState {
         let Some(body) = event.as_durable() else { return };
         self.record.head = event.seq();
         if changes_record(body) {
-            self.record.updated_at = event.at;
+            // However the clock was set meanwhile.
+            self.record.updated_at = self.record.updated_at.max(event.at);
         }
         match body {
             Durable::UserMessage { message_id, queue, .. } => {
@@ -96,6 +100,7 @@ impl SessionState {
                 self.run = event.run_id;
                 self.queue.retain(|queued| Some(queued.run_id) != event.run_id);
                 self.record.status = SessionStatus::Running;
+                self.messages += 1;
             }
             Durable::RunFinished { .. } => {
                 self.queue.retain(|queued| Some(queued.run_id) != event.run_id);
@@ -107,14 +112,18 @@ impl SessionState {
             Durable::ContextUpdated(context) => self.context = Some(*context),
             Durable::SessionUpdated { title } => self.record.title = Some(title.clone()),
             Durable::SessionClosed { .. } => self.record.status = SessionStatus::Closed,
+            Durable::AgentResponse(_) | Durable::ToolCallStarted { .. } => self.messages += 1,
             Durable::SessionCreated { .. }
             | Durable::SystemMessage { .. }
             | Durable::SeedMessage { .. }
-            | Durable::ToolCallStarted { .. }
             | Durable::ToolCallEnded { .. }
-            | Durable::AgentResponse(_)
             | Durable::Error { .. } => {}
         }
+    }
+
+    /// Something is left to do: a run is open, or messages wait for theirs.
+    pub fn is_unfinished(&self) -> bool {
+        self.run.is_some() || !self.queue.is_empty()
     }
 }
 

@@ -12,12 +12,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    command::{Caller, CommandKey},
+    command::{Caller, CommandKey, Remember},
     event::Event,
-    ids::{ClientId, Epoch, Principal, Seq, SessionId, Topic},
+    ids::{ClientId, Epoch, Principal, RunId, Seq, SessionId, Topic},
     ports::{
-        Append, AppendError, Appended, Head, Overflow, Page, PageLimit, ReadFrom, Remembered, SessionFilter,
-        SessionTail, Store, StoreError, Subscriber,
+        Append, AppendError, Appended, Checkpoint, Fork, Head, Hits, InvitedFrom, Overflow, Page, PageLimit,
+        Partial, ReadFrom, Remembered, Search, SessionFilter, SessionTail, Store, StoreError, Subscriber,
     },
     session::{SessionRecord, SessionState},
 };
@@ -118,7 +118,7 @@ impl Subscriber for Probe {
         self.push(Given::Announced { head });
     }
 
-    fn invite(&self, _topic: &Topic) {
+    fn invite(&self, _topic: &Topic, _from: InvitedFrom) {
         self.push(Given::Invited);
     }
 
@@ -136,6 +136,7 @@ pub struct GatedStore {
     inner: Arc<MemoryStore>,
     gate: Mutex<Gate>,
     hesitates: AtomicBool,
+    loses_checkpoints: AtomicBool,
 }
 
 #[derive(Default)]
@@ -158,12 +159,22 @@ impl GatedStore {
 
     pub fn with_bound(max_bytes: usize) -> Arc<Self> {
         let inner = Arc::new(MemoryStore::new(max_bytes));
-        Arc::new(Self { inner, gate: Mutex::default(), hesitates: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            gate: Mutex::default(),
+            hesitates: AtomicBool::default(),
+            loses_checkpoints: AtomicBool::default(),
+        })
     }
 
     /// From now on what is read comes a little later than it was read, as from a disk.
     pub fn hesitate(&self) {
         self.hesitates.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is saved of what is still streaming.
+    pub fn lose_checkpoints(&self) {
+        self.loses_checkpoints.store(true, Ordering::Relaxed);
     }
 
     fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
@@ -220,6 +231,21 @@ impl Store for GatedStore {
         .boxed()
     }
 
+    fn checkpoint(&self, checkpoint: Checkpoint) -> BoxFuture<'static, Result<(), StoreError>> {
+        if self.loses_checkpoints.load(Ordering::Relaxed) {
+            return std::future::ready(Err(StoreError("the disk is full".to_owned()))).boxed();
+        }
+        self.later(self.inner.checkpoint(checkpoint))
+    }
+
+    fn fork(&self, fork: Fork) -> BoxFuture<'static, Result<(), AppendError>> {
+        self.later(self.inner.fork(fork))
+    }
+
+    fn delete(&self, id: &SessionId, commands: Vec<Remember>) -> BoxFuture<'static, Result<(), AppendError>> {
+        self.later(self.inner.delete(id, commands))
+    }
+
     fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>> {
         self.later(self.inner.recall(key))
     }
@@ -247,6 +273,30 @@ impl Store for GatedStore {
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Option<SessionTail>, StoreError>> {
         self.later(self.inner.tail(id, limit))
+    }
+
+    fn partial(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<Partial>, StoreError>> {
+        self.later(self.inner.partial(id))
+    }
+
+    fn has_ended(&self, id: &SessionId, run_id: RunId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.later(self.inner.has_ended(id, run_id))
+    }
+
+    fn unfinished(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<SessionId>, StoreError>> {
+        self.later(self.inner.unfinished(after, limit))
+    }
+
+    fn search(&self, search: Search) -> BoxFuture<'static, Result<Hits, StoreError>> {
+        self.later(self.inner.search(search))
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.inner.close()
     }
 
     fn sessions(&self, filter: SessionFilter) -> BoxFuture<'static, Result<Vec<SessionRecord>, StoreError>> {

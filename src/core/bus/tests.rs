@@ -39,6 +39,7 @@ impl Fixture {
             owner: Principal::local(),
             agent_name: "Helper".to_owned(),
             title: None,
+            forked_from: None,
         };
         let outcome = self.bus.publish(topic, Origin::New(by), vec![created.into()], Vec::new());
         outcome.await.unwrap().unwrap()
@@ -115,8 +116,12 @@ async fn a_session_is_never_begun_twice() {
     fixture.create(&session(100), caller("me")).await;
     probe.take();
 
-    let created =
-        Durable::SessionCreated { owner: Principal::local(), agent_name: String::new(), title: None };
+    let created = Durable::SessionCreated {
+        owner: Principal::local(),
+        agent_name: String::new(),
+        title: None,
+        forked_from: None,
+    };
     let again = fixture.bus.publish(&session(100), Origin::New(caller("me")), vec![created.into()], vec![]);
 
     assert_eq!(again.await.unwrap().unwrap_err().error, AppendError::Conflict);

@@ -457,6 +457,7 @@ async fn ids_that_an_earlier_process_gave_out_are_not_given_out_again() {
             owner: Principal::local(),
             agent_name: "Helper".to_owned(),
             title: None,
+            forked_from: None,
         };
         let event = Event::durable(topic.clone(), epoch.clone(), 1, Timestamp::now(), created.into());
         let events = vec![Arc::new(event)];

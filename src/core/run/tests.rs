@@ -523,7 +523,7 @@ proptest! {
             owner: Principal::local(),
             agent_name: String::new(),
             title: None,
-        };
+            forked_from: None,        };
         let topic = Topic::Session(SessionId::new(&"helper".parse().unwrap(), 100));
         let created = Event::durable(topic, "e".into(), 1, Timestamp(0), created.into());
         let mut state = SessionState::begin(&created).unwrap();

@@ -12,6 +12,7 @@ use crate::{
         event::Timestamp,
         ids::{AgentId, CommandId, Epoch, Position, RunId, Seq, SessionId},
         run::MAX_ANSWER_BYTES,
+        search::Words,
     },
     doors::Path,
 };
@@ -39,6 +40,7 @@ pub enum Request {
     Command(Command),
     List(List),
     History(History),
+    Search(Search),
     GetAgents,
     GetModels,
     Subscribe(Subscribe),
@@ -66,6 +68,12 @@ pub struct History {
 pub enum HistoryFrom {
     After(Seq),
     Before(Seq),
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Search {
+    pub words: Words,
+    pub cursor: Option<u64>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -118,6 +126,22 @@ struct HistoryData {
 #[cfg_attr(test, derive(ts_rs::TS))]
 struct RenameData {
     title: String,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+struct SearchData {
+    query: String,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+struct ForkData {
+    at_seq: u64,
+    title: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -275,7 +299,7 @@ impl Frame {
         let action = match self.data.get("action") {
             Some(Value::String(action)) => action.clone(),
             _ => {
-                let expected = "one of create, close, list, history, rename";
+                let expected = "one of create, close, list, history, rename, delete, search, fork";
                 return Err(Problem::invalid_field("data.action", expected));
             }
         };
@@ -292,6 +316,20 @@ impl Frame {
                 let RenameData { title } = self.data()?;
                 let title = checked_title(&title)?;
                 Ok(Request::Command(Command::RenameSession { session_id, title }))
+            }
+            "delete" => Ok(Request::Command(Command::DeleteSession { session_id: self.session_id()? })),
+            "fork" => {
+                let session_id = self.session_id()?;
+                let ForkData { at_seq, title } = self.data()?;
+                let title = title.map(|title| checked_title(&title)).transpose()?;
+                Ok(Request::Command(Command::ForkSession { session_id, at_seq, title }))
+            }
+            "search" => {
+                let SearchData { query, cursor } = self.data()?;
+                let words = Words::of(&query)
+                    .ok_or_else(|| Problem::invalid_field("data.query", "a word or more"))?;
+                let cursor = cursor.map(|cursor| parse_search_cursor(&cursor)).transpose()?;
+                Ok(Request::Search(Search { words, cursor }))
             }
             "list" => {
                 let agent_id = self.optional_id("agent_id")?.map(|id| parse_agent_id(&id)).transpose()?;
@@ -479,7 +517,20 @@ fn parse_cursor(cursor: &str) -> Result<(Timestamp, SessionId), Problem> {
         let at = i64::from_str_radix(at, 36).ok()?;
         Some((Timestamp(at), id.parse().ok()?))
     });
-    parts.ok_or_else(|| Problem::invalid_field("data.cursor", "the next_cursor of an earlier page"))
+    parts.ok_or_else(wrong_cursor)
+}
+
+fn parse_search_cursor(cursor: &str) -> Result<u64, Problem> {
+    u64::from_str_radix(cursor, 36).map_err(|_| wrong_cursor())
+}
+
+fn wrong_cursor() -> Problem {
+    Problem::invalid_field("data.cursor", "the next_cursor of an earlier page")
+}
+
+/// A search's cursor as clients get it.
+pub fn search_cursor(place: u64) -> String {
+    to_base36(place)
 }
 
 /// A cursor as clients get it. They must not look inside.
@@ -524,6 +575,8 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         ListData::decl(config),
         HistoryData::decl(config),
         RenameData::decl(config),
+        SearchData::decl(config),
+        ForkData::decl(config),
         ChatData::decl(config),
         StopData::decl(config),
         TypingData::decl(config),

@@ -108,10 +108,22 @@ pub struct Nothing {}
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
 pub struct SessionCreated<'a> {
     session_id: &'a str,
     agent_name: &'a str,
+    #[cfg_attr(test, ts(optional = false))]
     title: Option<&'a str>,
+    /// The past that it began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<ForkedFrom<'a>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ForkedFrom<'a> {
+    session_id: &'a str,
+    at_seq: u64,
 }
 
 #[derive(Serialize)]
@@ -239,7 +251,7 @@ pub struct SessionUpdated<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SessionClosed<'a> {
-    #[cfg_attr(test, ts(type = "'closed' | 'refreshed'"))]
+    #[cfg_attr(test, ts(type = "'closed' | 'refreshed' | 'deleted'"))]
     reason: &'static str,
     replaced_by: Option<&'a str>,
 }
@@ -378,11 +390,14 @@ impl<'a> EventBody<'a> {
 
     fn of_durable(durable: &'a Durable, event: &'a Event) -> Self {
         match durable {
-            Durable::SessionCreated { agent_name, title, owner: _ } => {
+            Durable::SessionCreated { agent_name, title, forked_from, owner: _ } => {
                 EventBody::SessionCreated(SessionCreated {
                     session_id: event.topic.session().map_or("", SessionId::as_str),
                     agent_name,
                     title: title.as_deref(),
+                    forked_from: forked_from
+                        .as_ref()
+                        .map(|past| ForkedFrom { session_id: past.session_id.as_str(), at_seq: past.at_seq }),
                 })
             }
             Durable::SystemMessage { content } => EventBody::SystemMessage(SystemMessage { content }),
@@ -464,6 +479,9 @@ impl<'a> EventBody<'a> {
                 session_id: session_id.as_str(),
                 removed: true,
             }),
+            Ephemeral::SessionDeleted => {
+                EventBody::SessionClosed(SessionClosed { reason: "deleted", replaced_by: None })
+            }
             Ephemeral::AgentList(cards) => {
                 EventBody::AgentListUpdate(AgentListUpdate { agents: cards.iter().map(Agent::of).collect() })
             }
@@ -619,6 +637,13 @@ pub(super) fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S:
     }
 }
 
+pub(super) fn rfc3339_some<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => rfc3339(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Details are an object, empty where there are none.
 pub(super) fn object<S: Serializer>(details: &&Value, serializer: S) -> Result<S::Ok, S::Error> {
     match details {
@@ -635,6 +660,7 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         EventBody::decl(config),
         Nothing::decl(config),
         SessionCreated::decl(config),
+        ForkedFrom::decl(config),
         SystemMessage::decl(config),
         SeedMessage::decl(config),
         UserMessage::decl(config),

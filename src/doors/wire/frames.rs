@@ -8,7 +8,7 @@ use super::{
     VERSION,
     events::{
         Agent, ContextUpdate, Session, display, encode, object, outcome_name, past_payload, rfc3339,
-        session_status_name,
+        rfc3339_some, session_status_name,
     },
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         error::Problem,
         event::{AgentCard, Timestamp},
         ids::{ClientId, ConnectionId, Epoch, EventId, MessageId, RunId, Seq, Topic},
-        ports::{Page, ReadFrom, SessionTail},
+        ports::{Hits, Page, ReadFrom, SessionTail},
         session::{SessionRecord, is_preamble},
     },
     doors::reply::{Close, row},
@@ -114,6 +114,32 @@ struct History<'a> {
     more: bool,
 }
 
+/// `data` of the reply to `search`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+struct SearchHits<'a> {
+    hits: Vec<SearchHit<'a>>,
+    #[cfg_attr(test, ts(optional = false))]
+    next_cursor: Option<String>,
+    /// Messages after this time are not found yet; absent where all are.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_some")]
+    #[cfg_attr(test, ts(type = "string", optional))]
+    indexed_to: Option<Timestamp>,
+}
+
+/// A message that has the words of a search.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct SearchHit<'a> {
+    session_id: &'a str,
+    /// Of the session.
+    title: Option<&'a str>,
+    seq: Seq,
+    /// A piece of its text, on one line.
+    excerpt: &'a str,
+}
+
 /// The events of a page, of history or of a snapshot, come to this much JSON at most.
 const MAX_PAGE_BYTES: usize = 512 * 1024;
 
@@ -178,6 +204,17 @@ pub fn session_list(
 ) -> ByteString {
     let sessions = records.iter().map(Session::of).collect();
     accepted(reply_to, SessionList { sessions, next_cursor })
+}
+
+/// The reply to `search`.
+pub fn search_hits(reply_to: Option<&str>, found: &Hits, next_cursor: Option<String>) -> ByteString {
+    let hits = found.hits.iter().map(|hit| SearchHit {
+        session_id: hit.session_id.as_str(),
+        title: hit.title.as_deref(),
+        seq: hit.seq,
+        excerpt: &hit.excerpt,
+    });
+    accepted(reply_to, SearchHits { hits: hits.collect(), next_cursor, indexed_to: found.indexed_to })
 }
 
 /// The reply to `history`. Of a page that is too long as JSON, the end that was not asked for is left out.
@@ -552,6 +589,8 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         Noted::decl(config),
         SessionList::decl(config),
         History::decl(config),
+        SearchHits::decl(config),
+        SearchHit::decl(config),
         AgentList::decl(config),
         ModelList::decl(config),
         Model::decl(config),

@@ -28,7 +28,7 @@ use crate::{
         error::Problem,
         event::Ephemeral,
         ids::Topic,
-        ports::{PageLimit, ReadFrom, SessionFilter, StoreError},
+        ports::{PageLimit, ReadFrom, Search, SessionFilter, StoreError},
     },
     doors::{
         Doors,
@@ -41,6 +41,8 @@ use crate::{
 
 /// A page of `history` takes this much at most.
 const HISTORY_BYTES: usize = 512 * 1024;
+/// A page of what a search has found.
+const SEARCH_HITS: usize = 50;
 
 pub struct BackendApi {
     socket: Socket,
@@ -175,6 +177,20 @@ async fn history(
     Ok(frames::history(reply_to.as_deref(), &page, from))
 }
 
+async fn search(
+    doors: web::Data<Doors>,
+    connection: Arc<Connection>,
+    reply_to: Option<String>,
+    query: commands::Search,
+) -> Result<ByteString, Problem> {
+    let commands::Search { words, cursor } = query;
+    let owner = connection.caller.principal.clone();
+    let search = Search { owner, words, after: cursor, limit: SEARCH_HITS };
+    let found = doors.store.search(search).await.map_err(unreadable)?;
+    let next_cursor = found.next.map(commands::search_cursor);
+    Ok(frames::search_hits(reply_to.as_deref(), &found, next_cursor))
+}
+
 pub(super) fn unreadable(error: StoreError) -> Problem {
     log::error!("{error}");
     Problem::unavailable("the server's store cannot be read now; try again later")
@@ -217,6 +233,9 @@ impl Door for BackendApi {
             }
             Request::History(page) => {
                 self.read(reply_to.clone(), history(doors, connection, reply_to, page), ctx);
+            }
+            Request::Search(query) => {
+                self.read(reply_to.clone(), search(doors, connection, reply_to, query), ctx);
             }
             Request::GetAgents => self.get_agents(reply_to, ctx),
             Request::GetModels => {

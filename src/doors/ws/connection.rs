@@ -20,7 +20,7 @@ use crate::{
         command::Caller,
         event::Event,
         ids::{ConnectionId, Epoch, Seq, Topic},
-        ports::{Overflow, Subscriber},
+        ports::{InvitedFrom, Overflow, Subscriber},
     },
     doors::{Path, reply::Close, wire::frames},
 };
@@ -123,8 +123,8 @@ impl Subscriber for Connection {
         self.hand_over_items([Item::Notice(notice)]);
     }
 
-    fn invite(&self, topic: &Topic) {
-        self.hand_over_items([Item::Notice(Notice::Invited(topic.clone()))]);
+    fn invite(&self, topic: &Topic, from: InvitedFrom) {
+        self.hand_over_items([Item::Notice(Notice::Invited(topic.clone(), from))]);
     }
 
     fn end_subscription(&self, topic: &Topic) {

@@ -26,7 +26,7 @@ use crate::{
         connections::MAX_TOPICS,
         error::{ErrorCode, Problem},
         ids::{Epoch, Position, Principal, Seq, Topic},
-        ports::{Head, PageLimit, ReadFrom},
+        ports::{Head, InvitedFrom, PageLimit, ReadFrom},
     },
     doors::{
         Doors,
@@ -439,6 +439,7 @@ impl Door for FrontendApi {
             Request::Command(_)
             | Request::List(_)
             | Request::History(_)
+            | Request::Search(_)
             | Request::GetAgents
             | Request::GetModels
             // Decoding refuses those; every socket answers these alike.
@@ -469,12 +470,16 @@ impl Door for FrontendApi {
                 ctx.text(frames::subscribe_ack(None, &[subscribed]));
             }
             Notice::Ended(topic) => self.forget(&[topic], ctx),
-            Notice::Invited(topic) => {
+            Notice::Invited(topic, from) => {
+                let resume = match from {
+                    InvitedFrom::Beginning => Some(Resume::Beginning),
+                    InvitedFrom::Snapshot => None,
+                };
                 let name = topic.to_string();
                 let (doors, connection) = (self.socket.doors.clone(), self.socket.connection.clone());
                 let plan = async move {
                     let principal = &connection.caller.principal;
-                    let plan = plan(&doors, principal, &name, Some(Resume::Beginning)).await;
+                    let plan = plan(&doors, principal, &name, resume).await;
                     vec![(name, plan)]
                 };
                 ctx.spawn(plan.into_actor(self).map(|plans, door, ctx| door.begin(None, plans, ctx)));

@@ -21,7 +21,7 @@ use crate::{
     core::{
         event::Event,
         ids::{Epoch, Seq, Topic},
-        ports::Overflow,
+        ports::{InvitedFrom, Overflow},
     },
     doors::{reply::Close, wire::frames},
 };
@@ -81,7 +81,7 @@ pub enum Notice {
     /// It is subscribed to a topic, from `head` on.
     Subscribed { topic: Topic, epoch: Epoch, head: Seq },
     /// It is to subscribe to a topic, from the beginning.
-    Invited(Topic),
+    Invited(Topic, InvitedFrom),
     /// A subscription has ended with its topic's log.
     Ended(Topic),
 }
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn notices_to_a_client_that_does_not_read_are_bounded() {
         let outbox = Outbox::new(1024);
-        let notice = || [Item::Notice(Notice::Invited(Topic::System))];
+        let notice = || [Item::Notice(Notice::Invited(Topic::System, InvitedFrom::Beginning))];
         for _ in 0..MAX_ENTRIES {
             outbox.hand_over(notice(), Tick::default());
         }

@@ -80,7 +80,13 @@ fn session(number: u64) -> Topic {
 
 fn created(title: Option<&str>) -> Entry {
     let title = title.map(str::to_owned);
-    Durable::SessionCreated { owner: Principal::local(), agent_name: "Helper".to_owned(), title }.into()
+    Durable::SessionCreated {
+        owner: Principal::local(),
+        agent_name: "Helper".to_owned(),
+        title,
+        forked_from: None,
+    }
+    .into()
 }
 
 fn closed() -> Entry {

@@ -8,7 +8,13 @@ export type EventBody = { "type": "session_created", "data": SessionCreated } | 
 
 export type Nothing = Record<symbol, never>;
 
-export type SessionCreated = { session_id: string, agent_name: string, title: string | null, };
+export type SessionCreated = { session_id: string, agent_name: string, title: string | null, 
+/**
+ * The past that it began with.
+ */
+forked_from?: ForkedFrom, };
+
+export type ForkedFrom = { session_id: string, at_seq: number, };
 
 export type SystemMessage = { content: string, };
 
@@ -56,7 +62,7 @@ export type RunFinished = { outcome: RunOutcome, reason: 'stopped' | 'replaced' 
 
 export type SessionUpdated = { title: string, };
 
-export type SessionClosed = { reason: 'closed' | 'refreshed', replaced_by: string | null, };
+export type SessionClosed = { reason: 'closed' | 'refreshed' | 'deleted', replaced_by: string | null, };
 
 export type MessageDelta = { message_id: string, 
 /**
@@ -121,6 +127,22 @@ export type History = { events: Array<EventEnvelope>, epoch: string, head: numbe
  * There are more in the direction that was read.
  */
 more: boolean, };
+
+export type SearchHits = { hits: Array<SearchHit>, next_cursor: string | null, 
+/**
+ * Messages after this time are not found yet; absent where all are.
+ */
+indexed_to?: string, };
+
+export type SearchHit = { session_id: string, 
+/**
+ * Of the session.
+ */
+title: string | null, seq: number, 
+/**
+ * A piece of its text, on one line.
+ */
+excerpt: string, };
 
 export type AgentList = { agents: Array<Agent>, };
 
@@ -215,6 +237,10 @@ export type ListData = { query?: string, cursor?: string, limit?: number, };
 export type HistoryData = { after?: number, before?: number, limit?: number, };
 
 export type RenameData = { title: string, };
+
+export type SearchData = { query: string, cursor?: string, };
+
+export type ForkData = { at_seq: number, title?: string, };
 
 export type ChatData = { content: string, on_busy?: 'queue' | 'reject' | 'interrupt', };
 
