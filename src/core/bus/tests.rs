@@ -34,6 +34,11 @@ impl Fixture {
         Self { store, bus }
     }
 
+    async fn hold(&self, topic: &Topic) {
+        let held = self.bus.ask(Hold { topic: topic.clone() }).await.unwrap();
+        assert_eq!(held, Ok(Held::Quiet));
+    }
+
     async fn create(&self, topic: &Topic, by: Caller) -> Committed {
         let created = Durable::SessionCreated {
             owner: Principal::local(),
@@ -158,7 +163,7 @@ async fn nothing_is_delivered_before_its_commit() {
 }
 
 #[actix::test]
-async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
+async fn batches_behind_a_failure_fail_too_no_number_is_used_up_and_no_text_is_lost() {
     let fixture = Fixture::new();
     let (_, probe) = fixture.connect("me").await;
     fixture.create(&session(100), caller("me")).await;
@@ -169,7 +174,7 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
     fixture.bus.show(
         &session(100),
         None,
-        vec![delta(MessageId::new(), 0, "lost with it")],
+        vec![delta(MessageId::new(), 0, "of no batch")],
         Permits::default(),
     );
     let second = fixture.publish(&session(100), &["b"]);
@@ -179,7 +184,8 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
     let failed = first.await.unwrap().unwrap_err();
     assert_eq!(failed.entries.len(), 1, "a failed batch comes back whole");
     assert!(second.await.unwrap().is_err());
-    assert!(probe.take().is_empty());
+    let [shown] = &probe.take_events()[..] else { panic!("the text is shown, and nothing else") };
+    assert!(matches!(shown.body, Body::Ephemeral(Ephemeral::MessageDelta { .. })));
 
     fixture.store.open_gate();
     let third = fixture.publish(&session(100), &["c"]).await.unwrap().unwrap();
@@ -218,7 +224,7 @@ async fn permits_come_back_when_the_events_have_got_there() {
 async fn attaching_hands_over_the_rest_the_open_message_and_the_status() {
     let fixture = Fixture::new();
     let epoch = fixture.create(&session(100), caller("me")).await.epoch;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     fixture.publish(&session(100), &["a", "b"]).await.unwrap().unwrap();
     let message_id = MessageId::new();
     let shown = vec![
@@ -254,7 +260,7 @@ async fn the_open_message_goes_with_its_run_even_without_a_response() {
     fixture.create(&session(100), caller("me")).await;
     let run_id = RunId::new();
     fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
     let finished = Durable::RunFinished {
         outcome: Outcome::Cancelled,
@@ -273,7 +279,7 @@ async fn the_open_message_goes_with_its_run_even_without_a_response() {
 async fn a_position_is_checked_before_anything_is_handed_over() {
     let fixture = Fixture::new();
     let epoch = fixture.create(&session(100), caller("me")).await.epoch;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     let (connection, probe) = fixture.connect("later").await;
     let at = |seq| Position { epoch: epoch.clone(), seq };
 
@@ -320,7 +326,7 @@ async fn topics_leave_memory_when_nobody_watches_and_nobody_publishes() {
     let fixture = Fixture::new();
     let (connection, _) = fixture.connect("me").await;
     fixture.create(&session(100), caller("me")).await;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     assert_eq!(fixture.figures().await, BusFigures { topics: 1, subscriptions: 1, connections: 1 });
 
     fixture.bus.notify(Disconnect { connection });
@@ -609,7 +615,7 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
     let mut epochs = Vec::new();
     for index in 0..TOPICS {
         epochs.push(fixture.create(&topic_of(index), caller("nobody")).await.epoch);
-        fixture.bus.notify(Hold { topic: topic_of(index) });
+        fixture.hold(&topic_of(index)).await;
     }
     let mut clients: [Client; CLIENTS] = Default::default();
     let mut streaming: [Streaming; TOPICS] = Default::default();

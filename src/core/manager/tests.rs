@@ -7,7 +7,9 @@ use crate::{
         command::{CommandKey, OnBusy},
         event::{AgentCard, EndReason, Event, FinishReason, Outcome, Timestamp},
         ids::RunId,
-        ports::{Append, ModelError, ModelEvent, ModelProvider, ModelRequest, PromptMessage},
+        ports::{
+            Append, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit, PromptMessage, ReadFrom,
+        },
         testing::{GatedStore, Verdict, caller, settle},
     },
     providers::scripted::ScriptedModel,
