@@ -473,6 +473,74 @@ async fn what_events_look_like_on_the_wire_is_forgotten_once_they_are_delivered(
     assert_eq!(event.encoded_once(|_| "again".into()), "again", "that is not kept");
 }
 
+#[actix::test]
+async fn a_reader_that_is_ahead_of_the_bus_is_attached_when_the_bus_has_come_so_far() {
+    let fixture = Fixture::new();
+    let epoch = fixture.create(&session(100), caller("me")).await.epoch;
+    fixture.hold(&session(100)).await;
+    let (connection, probe) = fixture.connect("watcher").await;
+    fixture.store.hold_answers();
+    let published = fixture.publish(&session(100), &["a"]);
+    settle().await;
+    let page = fixture.store.read(&session(100), ReadFrom::After(0), PAGE).await.unwrap().unwrap();
+    assert_eq!(page.head.last, 2, "it can be read before the bus knows");
+
+    let attached = fixture.attach(connection, &session(100), Position { epoch, seq: 2 });
+    settle().await;
+    fixture.store.open_gate();
+
+    assert_eq!(attached.await, Attached::Live);
+    published.await.unwrap().unwrap();
+    fixture.publish(&session(100), &["b"]).await.unwrap().unwrap();
+    assert_eq!(seqs(&probe.take_events()), [3]);
+}
+
+#[actix::test]
+async fn a_topic_is_held_when_what_was_on_its_way_has_got_there() {
+    let fixture = Fixture::new();
+    fixture.create(&session(100), caller("me")).await;
+    fixture.store.close_gate();
+    let first = fixture.publish(&session(100), &["a"]);
+    let second = fixture.publish(&session(100), &["b"]);
+
+    let mut held = Box::pin(fixture.bus.ask(Hold { topic: session(100) }));
+    settle().await;
+    assert!(held.as_mut().now_or_never().is_none());
+    fixture.store.decide(Verdict::Fail);
+    settle().await;
+
+    assert_eq!(held.await.unwrap(), Ok(Held::Quiet));
+    assert!(first.await.unwrap().is_err() && second.await.unwrap().is_err());
+    let missing = fixture.bus.ask(Hold { topic: session(999) }).await.unwrap();
+    assert_eq!(missing, Ok(Held::NoLog));
+}
+
+#[actix::test]
+async fn a_deleted_session_is_told_to_those_who_watch_it_and_is_no_more() {
+    let fixture = Fixture::new();
+    let (_, probe) = fixture.connect("me").await;
+    fixture.create(&session(100), caller("me")).await;
+    probe.take();
+    fixture.store.close_gate();
+    let last = fixture.publish(&session(100), &["a"]);
+
+    let deleted = fixture.bus.delete("helper_100".parse().unwrap(), Principal::local(), vec![]);
+    settle().await;
+    assert!(probe.take().is_empty(), "it comes after what was published before");
+    fixture.store.open_gate();
+    last.await.unwrap().unwrap();
+    deleted.await.unwrap().unwrap();
+    settle().await;
+
+    let given = probe.take();
+    let [Given::Event(last), Given::Event(deleted), Given::Ended(_)] = &given[..] else { panic!("{given:?}") };
+    assert_eq!(last.seq(), 2);
+    assert!(matches!(deleted.body, Body::Ephemeral(Ephemeral::SessionDeleted)));
+    assert_eq!(fixture.figures().await.topics, 0);
+    let again = fixture.bus.delete("helper_100".parse().unwrap(), Principal::local(), vec![]).await.unwrap();
+    assert_eq!(again, Err(AppendError::Conflict));
+}
+
 // ---- any interleaving ----
 
 /// A step of a history that proptest makes up.
@@ -508,6 +576,7 @@ enum Step {
         topic: usize,
     },
     CloseGate,
+    HoldAnswers,
     OpenGate,
     Decide(bool),
     Settle,
@@ -530,6 +599,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (client.clone(), topic.clone()).prop_map(|(client, topic)| Step::CatchUp { client, topic }),
         1 => (client, topic).prop_map(|(client, topic)| Step::Detach { client, topic }),
         1 => Just(Step::CloseGate),
+        1 => Just(Step::HoldAnswers),
         1 => Just(Step::OpenGate),
         3 => any::<bool>().prop_map(Step::Decide),
         4 => Just(Step::Settle),
@@ -627,10 +697,6 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
                 outcomes.push(fixture.publish(&topic_of(topic), &vec![text.as_str(); events]));
             }
             Step::Stream { topic, points } => {
-                // A failed batch takes with it what was shown behind it: a publisher would stop there.
-                // So text is only streamed while nothing is on its way to the store.
-                fixture.store.open_gate();
-                settle().await;
                 let Streaming { message_id, text } = &mut streaming[topic];
                 let message_id = *message_id.get_or_insert_with(MessageId::new);
                 let piece: String = "aé日😀".chars().cycle().take(points).collect();
@@ -675,6 +741,10 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
                 }
             }
             Step::CloseGate => fixture.store.close_gate(),
+            Step::HoldAnswers => {
+                fixture.store.open_gate();
+                fixture.store.hold_answers();
+            }
             Step::OpenGate => fixture.store.open_gate(),
             Step::Decide(true) => drop(fixture.store.decide(Verdict::Append)),
             Step::Decide(false) => drop(fixture.store.decide(Verdict::Fail)),
@@ -733,7 +803,17 @@ async fn catch_up(fixture: &Fixture, client: &mut Client, topic: usize, epochs: 
     probe.hand_over(&page.events);
     client.read();
     let position = Position { epoch: epochs[topic].clone(), seq: client.seen[topic] };
-    match fixture.attach(connection, &topic_of(topic), position).await {
+    let mut attached = Box::pin(fixture.attach(connection, &topic_of(topic), position));
+    settle().await;
+    let attached = match attached.as_mut().now_or_never() {
+        Some(attached) => attached,
+        // It is ahead of the bus, which waits for the store's answer.
+        None => {
+            fixture.store.open_gate();
+            attached.await
+        }
+    };
+    match attached {
         Attached::Live => client.attached[topic] = true,
         Attached::Behind => {}
         refused => panic!("{refused:?}"),
