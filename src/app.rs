@@ -20,9 +20,7 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::{
-        AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings,
-    },
+    config::{AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings},
     core::{
         bus::{Bus, EventBus},
         event::AgentCard,

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
@@ -11,7 +12,6 @@ use crate::core::{
     event::{
         AgentResponse, AgentStatus, CloseReason, EndReason, FinishReason, Outcome, Queued, Trigger, Usage,
     },
-    ids::{Principal, SessionId},
     ports::{PageLimit, ReadFrom},
     testing::{GatedStore, Given, Probe, Verdict, caller, settle},
 };
@@ -485,11 +485,12 @@ async fn a_reader_that_is_ahead_of_the_bus_is_attached_when_the_bus_has_come_so_
     let page = fixture.store.read(&session(100), ReadFrom::After(0), PAGE).await.unwrap().unwrap();
     assert_eq!(page.head.last, 2, "it can be read before the bus knows");
 
-    let attached = fixture.attach(connection, &session(100), Position { epoch, seq: 2 });
+    let attach = Attach { connection, topic: session(100), after: Position { epoch, seq: 2 } };
+    let attached = fixture.bus.ask(attach);
     settle().await;
     fixture.store.open_gate();
 
-    assert_eq!(attached.await, Attached::Live);
+    assert_eq!(attached.await.unwrap(), Ok(Attached::Live));
     published.await.unwrap().unwrap();
     fixture.publish(&session(100), &["b"]).await.unwrap().unwrap();
     assert_eq!(seqs(&probe.take_events()), [3]);
@@ -533,7 +534,9 @@ async fn a_deleted_session_is_told_to_those_who_watch_it_and_is_no_more() {
     settle().await;
 
     let given = probe.take();
-    let [Given::Event(last), Given::Event(deleted), Given::Ended(_)] = &given[..] else { panic!("{given:?}") };
+    let [Given::Event(last), Given::Event(deleted), Given::Ended(_)] = &given[..] else {
+        panic!("{given:?}")
+    };
     assert_eq!(last.seq(), 2);
     assert!(matches!(deleted.body, Body::Ephemeral(Ephemeral::SessionDeleted)));
     assert_eq!(fixture.figures().await.topics, 0);
@@ -803,7 +806,8 @@ async fn catch_up(fixture: &Fixture, client: &mut Client, topic: usize, epochs: 
     probe.hand_over(&page.events);
     client.read();
     let position = Position { epoch: epochs[topic].clone(), seq: client.seen[topic] };
-    let mut attached = Box::pin(fixture.attach(connection, &topic_of(topic), position));
+    let attach = Attach { connection, topic: topic_of(topic), after: position };
+    let mut attached = Box::pin(fixture.bus.ask(attach));
     settle().await;
     let attached = match attached.as_mut().now_or_never() {
         Some(attached) => attached,
@@ -813,7 +817,7 @@ async fn catch_up(fixture: &Fixture, client: &mut Client, topic: usize, epochs: 
             attached.await
         }
     };
-    match attached {
+    match attached.unwrap().unwrap() {
         Attached::Live => client.attached[topic] = true,
         Attached::Behind => {}
         refused => panic!("{refused:?}"),

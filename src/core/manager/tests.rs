@@ -8,7 +8,8 @@ use crate::{
         event::{AgentCard, EndReason, Event, FinishReason, Outcome, Queued, Timestamp, Trigger},
         ids::{MessageId, RunId},
         ports::{
-            Append, Checkpoint, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit, PromptMessage, ReadFrom,
+            Append, Checkpoint, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit,
+            PromptMessage, ReadFrom,
         },
         testing::{GatedStore, Verdict, caller, settle},
     },

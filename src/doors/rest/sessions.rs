@@ -33,25 +33,18 @@ struct Progress {
 }
 
 /// The session's log up to now, read as the client takes it.
-pub async fn export(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> HttpResponse {
+pub async fn export(request: HttpRequest, id: web::Path<String>, doors: web::Data<Doors>) -> HttpResponse {
     match begin(&request, &id, doors).await {
         Ok(response) => response,
         Err(problem) => problem_response(&problem),
     }
 }
 
-async fn begin(
-    request: &HttpRequest,
-    id: &str,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, Problem> {
+async fn begin(request: &HttpRequest, id: &str, doors: web::Data<Doors>) -> Result<HttpResponse, Problem> {
     let caller = admit(request, &doors)?;
-    let name = query.format.unwrap_or_else(|| "jsonl".to_owned());
-    let format = Format::of_name(&name).ok_or_else(|| Problem::invalid_field("format", Format::NAMES))?;
+    let wrong_format = || Problem::invalid_field("format", Format::NAMES);
+    let query = web::Query::<ExportQuery>::from_query(request.query_string()).map_err(|_| wrong_format())?;
+    let format = Format::of_name(query.format.as_deref().unwrap_or("jsonl")).ok_or_else(wrong_format)?;
     let record = owned_session(&doors, id, &caller.principal).await?;
     let file = format!("attachment; filename=\"{}.{}\"", record.session_id, format.extension());
     let head = Bytes::from(format.head(&record));
