@@ -292,7 +292,9 @@ mod tests {
         log
     }
 
-    async fn check(steps: Vec<Step>, window: u64, page: usize) {
+    async fn check(mut steps: Vec<Step>, window: u64, page: usize) {
+        // A prompt is made for a run that is open.
+        steps.push(Step::Say(1));
         let store = Arc::new(MemoryStore::new(usize::MAX));
         let id: SessionId = "helper_417".parse().unwrap();
         let topic = Topic::Session(id.clone());

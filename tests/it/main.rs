@@ -13,5 +13,7 @@ mod models;
 mod operations;
 mod providers;
 mod sessions;
+mod sqlite;
+mod store_contract;
 mod subscriptions;
 mod support;
