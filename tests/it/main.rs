@@ -9,6 +9,7 @@ mod examples;
 mod hostile;
 mod idempotency;
 mod load;
+mod manage;
 mod models;
 mod operations;
 mod providers;
