@@ -1,5 +1,7 @@
 //! What every store does, whatever it is made of: one suite, run for each.
 
+#![expect(clippy::unwrap_used, reason = "these are tests; clippy takes their helpers for something else")]
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use duologue::{
@@ -67,9 +69,10 @@ impl Fixture {
         Self::of(MemoryStore::new(usize::MAX), None)
     }
 
-    pub fn sqlite() -> Self {
+    pub fn sqlite(sync_every_commit: bool) -> Self {
         let dir = Scratch::new();
-        Self::of(dir.open(), Some(dir))
+        let options = SqliteOptions { path: dir.file(), sync_every_commit };
+        Self::of(SqliteStore::open(options).expect("the store opens"), Some(dir))
     }
 
     pub fn of(store: impl Store, dir: Option<Scratch>) -> Self {
@@ -280,7 +283,10 @@ macro_rules! for_each_store {
             $(#[tokio::test] async fn $case() { super::$case(super::Fixture::memory()).await; })*
         }
         mod sqlite {
-            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite()).await; })*
+            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite(false)).await; })*
+        }
+        mod sqlite_synced {
+            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite(true)).await; })*
         }
     };
 }

@@ -19,7 +19,7 @@ use super::{
     failure::{AbortOnPanic, Complaints, explain},
     open::{self, Refusal, beside, connect_to_read, meta},
     queue::{Popped, Queue, Refused},
-    rows::{EVENT_COLUMNS, Place, event, find_log, find_place, number, record, session_id, unsigned},
+    rows::{Place, event, find_log, find_place, number, record, session_id, unsigned},
     schema::{is_message, is_preamble, kind},
 };
 use crate::{
@@ -134,6 +134,25 @@ impl Desk {
 
 // ---- the questions ----
 
+// The questions that must not take longer with more to choose from; a test looks at how SQLite answers them.
+
+const AFTER: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq > ?2 ORDER BY seq";
+const BEFORE: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq < ?2 ORDER BY seq DESC";
+const NEWEST: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq > ?2 ORDER BY seq DESC";
+const HIT: &str = "SELECT seq, kind, at, event_id, run_id, body, topic, title
+    FROM events JOIN logs ON logs.id = events.log_id WHERE events.id = ?1 AND owner = ?2";
+const LIST: &str = "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
+    WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
+    ORDER BY updated_at DESC, topic";
+const UNFINISHED: &str = "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2";
+const HAS_ENDED: &str = "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
+    WHERE logs.topic = ?1 AND events.run_id = ?2 AND events.kind = 10";
+const PARTIAL: &str = "SELECT chunks.run_id, chunks.message_id, chunks.text
+    FROM chunks JOIN logs ON chunks.log_id = logs.id WHERE logs.topic = ?1 ORDER BY chunks.id";
+
 /// A connection that only reads.
 pub(super) struct Reader {
     connection: Connection,
@@ -169,14 +188,11 @@ impl Reader {
             let Some(Place { id, head }) = find_place(connection, topic, &self.incarnation)? else {
                 return Ok(None);
             };
-            let (compare, order, seq) = match from {
-                ReadFrom::After(seq) => (">", "ASC", seq),
-                ReadFrom::Before(seq) => ("<", "DESC", seq),
+            let (question, seq) = match from {
+                ReadFrom::After(seq) => (AFTER, seq),
+                ReadFrom::Before(seq) => (BEFORE, seq),
             };
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {EVENT_COLUMNS} FROM events
-                 WHERE log_id = ?1 AND seq {compare} ?2 ORDER BY seq {order}"
-            ))?;
+            let mut statement = connection.prepare_cached(question)?;
             let rows = statement.query(params![id, number(seq)])?;
             let (mut events, more) = take(rows, limit, |_| true, |row| event(row, topic, &head.epoch))?;
             if matches!(from, ReadFrom::Before(_)) {
@@ -198,9 +214,7 @@ impl Reader {
             let Some(state) = log.state else { return Ok(None) };
             let mut messages = preamble(connection, log.id, &topic, &log.epoch)?;
             let after = messages.last().map_or(0, |event| event.seq());
-            let mut newest = connection.prepare_cached(&format!(
-                "SELECT {EVENT_COLUMNS} FROM events WHERE log_id = ?1 AND seq > ?2 ORDER BY seq DESC"
-            ))?;
+            let mut newest = connection.prepare_cached(NEWEST)?;
             let rows = newest.query(params![log.id, number(after)])?;
             let (mut kept, truncated) = take(rows, limit, is_message, |row| event(row, &topic, &log.epoch))?;
             kept.reverse();
@@ -210,10 +224,7 @@ impl Reader {
     }
 
     pub(super) fn partial(&self, id: &SessionId) -> rusqlite::Result<Option<Partial>> {
-        let mut pieces = self.connection.prepare_cached(
-            "SELECT chunks.run_id, chunks.message_id, chunks.text
-             FROM chunks JOIN logs ON chunks.log_id = logs.id WHERE logs.topic = ?1 ORDER BY chunks.id",
-        )?;
+        let mut pieces = self.connection.prepare_cached(PARTIAL)?;
         let mut rows = pieces.query([Topic::Session(id.clone()).to_string()])?;
         let mut partial: Option<Partial> = None;
         while let Some(row) = rows.next()? {
@@ -232,10 +243,7 @@ impl Reader {
 
     pub(super) fn has_ended(&self, id: &SessionId, run_id: RunId) -> rusqlite::Result<bool> {
         self.connection
-            .prepare_cached(
-                "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
-                 WHERE logs.topic = ?1 AND events.run_id = ?2 AND events.kind = 10",
-            )?
+            .prepare_cached(HAS_ENDED)?
             .exists(params![Topic::Session(id.clone()).to_string(), run_id.as_bytes()])
     }
 
@@ -246,9 +254,7 @@ impl Reader {
     ) -> rusqlite::Result<Vec<SessionId>> {
         let after = after.map_or_else(String::new, |id| Topic::Session(id.clone()).to_string());
         self.connection
-            .prepare_cached(
-                "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2",
-            )?
+            .prepare_cached(UNFINISHED)?
             .query_map(params![after, number(limit)], |row| session_id(row, 0))?
             .collect()
     }
@@ -265,11 +271,7 @@ impl Reader {
             Some((updated_at, id)) => (updated_at.0, Topic::Session(id.clone()).to_string()),
             None => (i64::MAX, String::new()),
         };
-        let mut statement = self.connection.prepare_cached(
-            "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
-             WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
-             ORDER BY updated_at DESC, topic",
-        )?;
+        let mut statement = self.connection.prepare_cached(LIST)?;
         let mut rows = statement.query(params![filter.owner.as_str(), updated_at, topic])?;
         let mut slice = ListSlice { records: Vec::new(), next: None };
         for seen in 1.. {
@@ -332,9 +334,8 @@ fn preamble(
     topic: &Topic,
     epoch: &Epoch,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE log_id = ?1 ORDER BY seq"))?;
-    let mut rows = statement.query([log])?;
+    let mut statement = connection.prepare_cached(AFTER)?;
+    let mut rows = statement.query([log, 0])?;
     let mut preamble = Vec::new();
     while let Some(row) = rows.next()? {
         match row.get(1)? {
@@ -396,10 +397,7 @@ fn match_words(words: &Words) -> String {
 
 /// A message that the index has, if it is the owner's and still there.
 fn hit(connection: &Connection, id: i64, search: &Search) -> rusqlite::Result<Option<Hit>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT_COLUMNS}, topic, title FROM events JOIN logs ON logs.id = events.log_id
-         WHERE events.id = ?1 AND owner = ?2"
-    ))?;
+    let mut statement = connection.prepare_cached(HIT)?;
     let mut rows = statement.query(params![id, search.owner.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let session_id = session_id(row, 6)?;
@@ -444,4 +442,29 @@ impl SqliteReader {
 
 fn failed(error: rusqlite::Error) -> StoreError {
     StoreError(explain(&error).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::schema::migrate;
+
+    #[test]
+    fn no_question_looks_at_everything_or_sorts() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection).unwrap();
+        for question in [AFTER, BEFORE, NEWEST, HIT, LIST, UNFINISHED, HAS_ENDED] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+            let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
+            for step in steps.map(Result::unwrap) {
+                assert!(step.starts_with("SEARCH "), "{step}: {question}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_say_what_the_core_says() {
+        // The number stands in the schema.
+        assert!(HAS_ENDED.ends_with(&format!("kind = {}", kind::RUN_FINISHED)));
+    }
 }

@@ -348,7 +348,7 @@ fn plain_record(
 
 #[test]
 fn both_stores_answer_the_same() {
-    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 32, failure_persistence: None, ..Config::default() });
     let acts = vec(act(), 1..60);
     let outcome = runner.run(&acts, |acts| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
