@@ -20,7 +20,7 @@ use super::{
     open::{self, Refusal, beside, connect_to_read, meta},
     queue::{Popped, Queue, Refused},
     rows::{Place, event, find_log, find_place, number, record, session_id, unsigned},
-    schema::{is_message, is_preamble, kind},
+    schema::{is_message, is_preamble, is_searched, kind},
 };
 use crate::{
     core::{
@@ -43,6 +43,8 @@ const THREADS: usize = 2;
 const LIST_SLICE: usize = 1_000;
 /// A search ends its page early once it has looked at so many messages, or for so long.
 const SEARCH_ROWS: usize = 4_000;
+/// Characters that the beginning of a word must have for the index to be asked for it.
+const INDEXED_BEGINNING: usize = 3;
 const SEARCH_TIME: Duration = Duration::from_millis(100);
 
 // ---- the threads ----
@@ -144,6 +146,8 @@ const NEWEST: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
     WHERE log_id = ?1 AND seq > ?2 ORDER BY seq DESC";
 const HIT: &str = "SELECT seq, kind, at, event_id, run_id, body, topic, title
     FROM events JOIN logs ON logs.id = events.log_id WHERE events.id = ?1 AND owner = ?2";
+const FOUND: &str = "SELECT rowid FROM search WHERE search MATCH ?2 AND rowid < ?1 ORDER BY rowid DESC";
+const MESSAGES: &str = "SELECT id FROM events WHERE id < ?1 ORDER BY id DESC";
 const LIST: &str = "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
     WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
     ORDER BY updated_at DESC, topic";
@@ -290,31 +294,36 @@ impl Reader {
     }
 
     pub(super) fn search(&self, search: &Search) -> rusqlite::Result<Hits> {
+        let Sought { in_index, beginning } = Sought::of(&search.words);
         self.at_once(|connection| {
             let mut hits = Hits { indexed_to: indexed_to(connection)?, ..Hits::default() };
-            let mut statement = connection.prepare_cached(
-                "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC",
-            )?;
+            let mut candidates =
+                connection.prepare_cached(if in_index.is_some() { FOUND } else { MESSAGES })?;
             let after = search.after.map_or(i64::MAX, number);
-            let mut rows = statement.query(params![match_words(&search.words), after])?;
+            let mut rows = match in_index {
+                Some(words) => candidates.query(params![after, words])?,
+                None => candidates.query([after])?,
+            };
+            // The first row is where the index does its work.
+            let mut row = rows.next()?;
             let started = Instant::now();
-            // Of what was looked at last.
-            let mut next = None;
+            let mut last = None;
             let mut seen = 0;
-            while let Some(row) = rows.next()? {
-                let place: i64 = row.get(0)?;
-                let hit = hit(connection, place, search)?;
+            while let Some(candidate) = row {
+                let place: i64 = candidate.get(0)?;
+                let hit = hit(connection, place, search, beginning.as_ref())?;
                 if hits.hits.len() >= search.limit && hit.is_some() {
-                    hits.next = next;
+                    hits.next = last;
                     break;
                 }
                 hits.hits.extend(hit);
-                next = Some(unsigned(place));
+                last = Some(unsigned(place));
                 seen += 1;
                 if seen >= SEARCH_ROWS || started.elapsed() > SEARCH_TIME {
-                    hits.next = next;
+                    hits.next = last;
                     break;
                 }
+                row = rows.next()?;
             }
             Ok(hits)
         })
@@ -388,22 +397,49 @@ fn indexed_to(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     Ok(Some(Timestamp(at.unwrap_or(0))))
 }
 
-/// The words as FTS5 wants them: all of them, the last one the beginning of a word.
-fn match_words(words: &Words) -> String {
-    // They are letters and digits only; in quotes none of them is an operator.
-    let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
-    quoted.join(" AND ") + "*"
+/// What the index is asked for, and what is left to look for in the messages themselves.
+struct Sought {
+    /// All of these words, as FTS5 wants them; `None`: any message.
+    in_index: Option<String>,
+    /// A word must begin so. So many do that the index would gather them for seconds, while the messages that
+    /// the next page needs are soon found.
+    beginning: Option<Words>,
 }
 
-/// A message that the index has, if it is the owner's and still there.
-fn hit(connection: &Connection, id: i64, search: &Search) -> rusqlite::Result<Option<Hit>> {
+impl Sought {
+    fn of(words: &Words) -> Self {
+        // They are letters and digits only; in quotes none of them is an operator.
+        let mut quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        let last = words.iter().last().unwrap_or_default();
+        if last.chars().count() >= INDEXED_BEGINNING {
+            return Self { in_index: Some(quoted.join(" AND ") + "*"), beginning: None };
+        }
+        quoted.pop();
+        let in_index = (!quoted.is_empty()).then(|| quoted.join(" AND "));
+        Self { in_index, beginning: Words::of(last) }
+    }
+}
+
+/// A message that may be a hit, if it is the owner's and still there.
+fn hit(
+    connection: &Connection,
+    id: i64,
+    search: &Search,
+    beginning: Option<&Words>,
+) -> rusqlite::Result<Option<Hit>> {
     let mut statement = connection.prepare_cached(HIT)?;
     let mut rows = statement.query(params![id, search.owner.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
+    if !is_searched(row.get(1)?) {
+        return Ok(None);
+    }
     let session_id = session_id(row, 6)?;
     // Only its text is of interest.
     let event = event(row, &Topic::System, &"".into())?;
     let Some(text) = event.as_durable().and_then(searched_text) else { return Ok(None) };
+    if beginning.is_some_and(|beginning| !beginning.are_in(text)) {
+        return Ok(None);
+    }
     let excerpt = search.words.excerpt(text);
     Ok(Some(Hit { session_id, title: row.get(7)?, seq: event.seq() as Seq, excerpt }))
 }
@@ -453,7 +489,7 @@ mod tests {
     fn no_question_looks_at_everything_or_sorts() {
         let connection = Connection::open_in_memory().unwrap();
         migrate(&connection).unwrap();
-        for question in [AFTER, BEFORE, NEWEST, HIT, LIST, UNFINISHED, HAS_ENDED] {
+        for question in [AFTER, BEFORE, NEWEST, HIT, MESSAGES, LIST, UNFINISHED, HAS_ENDED] {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
             let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
             for step in steps.map(Result::unwrap) {
