@@ -31,8 +31,10 @@ class WebSocket:
     def send(self, frame):
         payload = json.dumps(frame).encode()
         assert len(payload) < 65536
+        short = len(payload) < 126
+        length = bytes([0x80 + len(payload)]) if short else b"\xfe" + len(payload).to_bytes(2, "big")
         # A mask of zeros leaves the payload as it is.
-        self.stream.sendall(b"\x81\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload)
+        self.stream.sendall(b"\x81" + length + bytes(4) + payload)
 
     def next(self):
         _, length = self.reader.read(2)
