@@ -4,6 +4,7 @@
 mod aimock;
 mod architecture;
 mod cli;
+mod crash;
 mod errors;
 mod examples;
 mod hostile;
@@ -12,6 +13,7 @@ mod load;
 mod manage;
 mod models;
 mod operations;
+mod oracle;
 mod providers;
 mod sessions;
 mod sqlite;
