@@ -5,6 +5,7 @@ mod aimock;
 mod architecture;
 mod cli;
 mod crash;
+mod disk;
 mod errors;
 mod examples;
 mod hostile;
