@@ -4,6 +4,7 @@
 mod aimock;
 mod architecture;
 mod cli;
+mod clock;
 mod crash;
 mod disk;
 mod errors;
