@@ -1,12 +1,14 @@
 /** A session as it is read: its items, what is being written, what waits, what is on its way. Pure. */
 
 import type { Item, Pending, View } from '../client/state';
+import type { ForkedFrom } from '../client/wire.gen';
 
 export type Entry = { key: string } & (
   | { kind: 'item'; item: Item; waits: boolean }
   | { kind: 'streaming'; runId: string | undefined; at: string }
   | { kind: 'pending'; pending: Pending }
   | { kind: 'note'; text: string }
+  | { kind: 'fork'; sessionId: string; at: number | undefined }
   | { kind: 'thinking' }
 );
 
@@ -78,6 +80,29 @@ function withNote(item: Item, ended: ReadonlySet<string>): Entry[] {
   const text = noteOf(item, ended);
   if (text === undefined) return [entry];
   return [entry, { kind: 'note', key: `${item.key}:note`, text }];
+}
+
+/** Entries with a mark where what they share with another session ends; `isOpen` if more follow them. */
+export function withFork(
+  entries: readonly Entry[],
+  from: ForkedFrom | null | undefined,
+  isOpen: boolean,
+): readonly Entry[] {
+  if (!from) return entries;
+  const last = entries.findLastIndex(
+    (entry) => entry.kind === 'item' && entry.item.seq <= from.at_seq,
+  );
+  // It is not here.
+  if (last < 0 || (isOpen && last === entries.length - 1)) return entries;
+  const shared = entries.slice(0, last + 1);
+  const message = shared.findLast((entry) => entry.kind === 'item' && isMessage(entry.item));
+  const at = message?.kind === 'item' ? message.item.seq : undefined;
+  const mark: Entry = { kind: 'fork', key: 'fork', sessionId: from.session_id, at };
+  return [...shared, mark, ...entries.slice(last + 1)];
+}
+
+export function isMessage(item: Item): boolean {
+  return item.kind === 'user' || item.kind === 'agent';
 }
 
 /** Why an answer is not what it could have been, where no other item says so. */
