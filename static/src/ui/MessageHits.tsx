@@ -70,8 +70,8 @@ function Hit({ hit, query }: { hit: SearchHit; query: string }) {
           {title}
         </span>
         <span class="excerpt" dir="auto">
-          {piecesOf(excerpt, query).map(({ text, isFound }, index) =>
-            isFound ? <mark key={index}>{text}</mark> : text,
+          {piecesOf(excerpt, query).map(({ at, text, isFound }) =>
+            isFound ? <mark key={at}>{text}</mark> : text,
           )}
         </span>
       </a>
