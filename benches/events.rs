@@ -140,7 +140,7 @@ async fn fan_out_rounds(subscribers: usize, rounds: u64, deltas: u64) -> Duratio
     let topic = topic();
     let created = bus.publish(&topic, Origin::New(caller()), vec![created().into()], Vec::new());
     created.await.expect("the bus lives").expect("it is appended");
-    bus.notify(Hold { topic: topic.clone() });
+    bus.ask(Hold { topic: topic.clone() }).await.expect("the bus lives").expect("the log is there");
     let run_id = RunId::new();
     let mut spent = Duration::ZERO;
     for _ in 0..rounds {
@@ -161,7 +161,7 @@ async fn logged(store: Arc<MemoryStore>, topic: &Topic, events: u64) -> Bus {
     let bus = Bus::new(EventBus::new(store).start());
     let created = bus.publish(topic, Origin::New(caller()), vec![created().into()], Vec::new());
     created.await.expect("the bus lives").expect("it is appended");
-    bus.notify(Hold { topic: topic.clone() });
+    bus.ask(Hold { topic: topic.clone() }).await.expect("the bus lives").expect("the log is there");
     for _ in 1..events {
         let message = Durable::SystemMessage { content: "some words ".repeat(20) };
         let appended = bus.publish(topic, Origin::Log, vec![message.into()], Vec::new());

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    path::Path,
     rc::Rc,
     sync::{
         Arc,
@@ -19,7 +20,7 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::{AgentSettings, ModelName, ProviderKind, ProviderSettings, Settings},
+    config::{AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings},
     core::{
         bus::{Bus, EventBus},
         event::AgentCard,
@@ -37,7 +38,10 @@ use crate::{
         genai::{Api, GenaiProvider, ProviderOptions, ProviderRuntime},
         scripted::ScriptedModel,
     },
-    store::memory::MemoryStore,
+    store::{
+        memory::MemoryStore,
+        sqlite::{self, SqliteOptions, SqliteReader, SqliteStore},
+    },
 };
 
 /// Connections that wait to be accepted. With a short queue the kernel drops some of a thousand that come at
@@ -54,6 +58,8 @@ const LINGER: Duration = Duration::ZERO;
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closed sockets get to take what was still to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the store gets to write what is left.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tokens of a model that nobody knows the window of.
 const UNKNOWN_WINDOW: u64 = 32_768;
 
@@ -73,7 +79,7 @@ impl App {
     /// Starts everything; connections are accepted once this returns.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         raise_file_limit();
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.memory_store_bytes));
+        let store = open_store(&settings.store)?;
         let providers = Providers::start(&settings)?;
         let (profiles, models) = profiles(&settings, &providers);
         let profiles = Arc::new(profiles);
@@ -146,9 +152,48 @@ impl App {
         }
         self.doors.register.drain(FLUSH_TIMEOUT).await;
         self.server.stop(false).await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.doors.store.close()).await.is_err() {
+            log::error!("the store could not be closed in {CLOSE_TIMEOUT:?}; it is as after a crash");
+        }
         self.running.await?.context("the HTTP server failed")?;
         log::info!("stopped");
         Ok(())
+    }
+}
+
+fn open_store(settings: &StoreSettings) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match settings {
+        StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+        StoreSettings::Sqlite { path, durability } => Arc::new(SqliteStore::open(SqliteOptions {
+            path: path.clone(),
+            sync_every_commit: *durability == Durability::Full,
+        })?),
+    })
+}
+
+/// The stored sessions, read beside a server that may be running.
+///
+/// # Errors
+/// If they are kept in a server's memory, or the file is not there or not whole.
+pub fn stored_sessions(settings: &StoreSettings) -> anyhow::Result<SqliteReader> {
+    Ok(SqliteReader::open(store_file(settings)?)?)
+}
+
+/// Copies the store to a file that is not there yet.
+///
+/// # Errors
+/// As for [`stored_sessions`], and if the copy cannot be written.
+pub fn back_up(settings: &StoreSettings, to: &Path) -> anyhow::Result<()> {
+    Ok(sqlite::backup(store_file(settings)?, to)?)
+}
+
+fn store_file(settings: &StoreSettings) -> anyhow::Result<&Path> {
+    match settings {
+        StoreSettings::Sqlite { path, .. } => Ok(path),
+        StoreSettings::Memory { .. } => anyhow::bail!(
+            "DUOLOGUE_STORE is memory:, whose sessions are in the server alone; GET \
+             /api/v1/sessions/ID/export there, or use sqlite:"
+        ),
     }
 }
 

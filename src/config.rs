@@ -22,7 +22,7 @@ pub use agents::{AgentSettings, ModelName, ProviderKind, ProviderSettings};
 #[derive(Debug)]
 pub struct Settings {
     pub bind: SocketAddr,
-    pub memory_store_bytes: usize,
+    pub store: StoreSettings,
     pub workers: usize,
     pub max_frame_bytes: usize,
     pub max_message_bytes: usize,
@@ -35,6 +35,24 @@ pub struct Settings {
     pub providers: BTreeMap<String, ProviderSettings>,
     /// What should be mended, though the server can run.
     pub warnings: Vec<String>,
+}
+
+/// Where sessions are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// In this process, up to so many bytes; gone with it.
+    Memory { max_bytes: usize },
+    /// In a file.
+    Sqlite { path: PathBuf, durability: Durability },
+}
+
+/// What an acknowledged command survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process.
+    Normal,
+    /// The loss of power too: everything is synced before it is acknowledged.
+    Full,
 }
 
 /// A setting that cannot be used: where it stands, what is wrong with it, what was expected.
@@ -72,7 +90,8 @@ const PREFIX: &str = "DUOLOGUE_";
 pub const KEYS: &[(&str, &str)] = &[
     ("DUOLOGUE_BIND", "127.0.0.1:8080"),
     ("DUOLOGUE_AGENTS", "agents.toml"),
-    ("DUOLOGUE_STORE", "memory:"),
+    ("DUOLOGUE_STORE", "sqlite:data/duologue.db"),
+    ("DUOLOGUE_DURABILITY", "normal"),
     ("DUOLOGUE_MEMORY_STORE_BYTES", "1073741824"),
     // As many as there are cores.
     ("DUOLOGUE_WORKERS", ""),
@@ -84,9 +103,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("DUOLOGUE_DRAIN_SECS", "10"),
     ("RUST_LOG", "info"),
 ];
-
-/// Settings that are described and not built yet: better refused than ignored.
-const NOT_BUILT: &[&str] = &["DUOLOGUE_DURABILITY"];
 
 impl Environment {
     /// Reads the process's environment, and `.env` in the working directory if there is one.
@@ -161,30 +177,33 @@ impl Environment {
         Ok(Duration::from_secs(self.number(key, range)? as u64))
     }
 
-    fn check_store(&self) -> Result<(), SettingError> {
-        let key = "DUOLOGUE_STORE";
-        let problem = match self.text_or_default(key) {
-            "memory:" => return Ok(()),
-            text if text.starts_with("sqlite:")
-                || text.starts_with("redis:")
-                || text.starts_with("rediss:") =>
-            {
-                format!(
-                    "the store {text:?} is not built yet; use memory:, which forgets everything at a restart"
-                )
+    /// Where sessions are kept. Bad values of the settings of a store that is not used are told too.
+    ///
+    /// # Errors
+    /// If there is no such store, or it is not built yet.
+    pub fn store(&self) -> Result<StoreSettings, SettingError> {
+        const MIB: usize = 1024 * 1024;
+        let max_bytes = self.number("DUOLOGUE_MEMORY_STORE_BYTES", MIB..=usize::MAX / 2)?;
+        let durability = match self.text_or_default("DUOLOGUE_DURABILITY") {
+            "normal" => Durability::Normal,
+            "full" => Durability::Full,
+            text => {
+                let problem = format!("expected normal or full, found {text:?}");
+                return Err(SettingError::new(self.place("DUOLOGUE_DURABILITY"), problem));
             }
-            text => format!("expected memory:, found {text:?}"),
         };
-        Err(SettingError::new(self.place(key), problem))
-    }
-
-    fn check_not_built(&self) -> Result<(), SettingError> {
-        for key in NOT_BUILT {
-            if self.text(key).is_some() {
-                return Err(SettingError::new(self.place(key), "this is not built yet; remove it"));
+        let text = self.text_or_default("DUOLOGUE_STORE");
+        let problem = match text.split_once(':') {
+            Some(("memory", "")) => return Ok(StoreSettings::Memory { max_bytes }),
+            Some(("sqlite", path)) if !path.is_empty() => {
+                return Ok(StoreSettings::Sqlite { path: PathBuf::from(path), durability });
             }
-        }
-        Ok(())
+            Some(("redis" | "rediss", _)) => {
+                format!("the store {text:?} is not built yet; use sqlite:data/duologue.db or memory:")
+            }
+            _ => format!("expected sqlite:FILE, as sqlite:data/duologue.db, or memory:; found {text:?}"),
+        };
+        Err(SettingError::new(self.place("DUOLOGUE_STORE"), problem))
     }
 
     /// Keys that look like ours and are not.
@@ -205,8 +224,7 @@ impl Settings {
     pub fn new(environment: &Environment) -> Result<Self, SettingError> {
         const KIB: usize = 1024;
         const MIB: usize = 1024 * KIB;
-        environment.check_not_built()?;
-        environment.check_store()?;
+        let store = environment.store()?;
         let bind = environment.bind()?;
         if !bind.ip().is_loopback() {
             let problem = format!(
@@ -230,7 +248,7 @@ impl Settings {
         let heartbeat_secs = environment.number("DUOLOGUE_HEARTBEAT_SECS", 1..=3600)?;
         let mut settings = Self {
             bind,
-            memory_store_bytes: environment.number("DUOLOGUE_MEMORY_STORE_BYTES", MIB..=usize::MAX / 2)?,
+            store,
             workers,
             max_frame_bytes,
             max_message_bytes,

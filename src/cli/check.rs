@@ -1,4 +1,4 @@
-//! `duologue check`: reads settings and agents, reaches the providers of their models, and says what is wrong.
+//! `duologue check`: reads settings, agents and store, reaches the providers of the models, and says what is wrong.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use clap::Parser;
 
 use super::Failure;
 use crate::{
-    app::Providers,
-    config::{Environment, ModelName, Settings},
+    app::{Providers, stored_sessions},
+    config::{Environment, ModelName, Settings, StoreSettings},
     telemetry,
 };
 
-/// Says whether the settings, the agents and their providers are in order, and how to mend what is not.
+/// Says whether the settings, the store, the agents and their providers are in order, and how to mend what is not.
 ///
 /// Exit status is 1 if anything is wrong. Each model is asked for as little as its provider allows: at most
 /// one token.
@@ -22,11 +22,12 @@ pub fn run() -> Result<(), Failure> {
     let environment = Environment::read().map_err(|error| Failure::Run(error.into()))?;
     telemetry::init("error");
     let settings = Settings::new(&environment).map_err(|error| Failure::Run(error.into()))?;
-    println!("ok       settings: listens on {}, keeps sessions in memory", settings.bind);
+    println!("ok       settings: listens on {}", settings.bind);
+    let mut problems = settings.warnings.len() + usize::from(!check_store(&settings.store));
     let providers = Providers::start(&settings).map_err(Failure::Run)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Run(error.into()))?;
-    let problems = settings.warnings.len() + runtime.block_on(check_models(&settings, &providers));
+    problems += runtime.block_on(check_models(&settings, &providers));
     for warning in &settings.warnings {
         println!("problem  {warning}");
     }
@@ -35,6 +36,27 @@ pub fn run() -> Result<(), Failure> {
         1 => Err(Failure::Run(anyhow::anyhow!("there is a problem"))),
         problems => Err(Failure::Run(anyhow::anyhow!("there are {problems} problems"))),
     }
+}
+
+/// Reads all of the store; whether it is whole.
+fn check_store(settings: &StoreSettings) -> bool {
+    let path = match settings {
+        StoreSettings::Memory { .. } => {
+            println!("ok       store: sessions are kept in memory, and gone when the server stops");
+            return true;
+        }
+        StoreSettings::Sqlite { path, .. } if !path.exists() => {
+            println!("ok       store: {} will be made when the server starts", path.display());
+            return true;
+        }
+        StoreSettings::Sqlite { path, .. } => path.display(),
+    };
+    let verified = stored_sessions(settings).and_then(|store| store.verify().map_err(anyhow::Error::msg));
+    match &verified {
+        Ok(()) => println!("ok       store: {path} is whole"),
+        Err(error) => println!("problem  store: {error:#}"),
+    }
+    verified.is_ok()
 }
 
 /// Reaches each model once; the number of those that cannot be used.

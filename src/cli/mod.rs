@@ -1,9 +1,11 @@
 //! The command line: one file a command.
 
+pub mod backup;
 pub mod bench;
 pub mod chat;
 pub mod check;
 mod client;
+pub mod export;
 pub mod serve;
 mod transcript;
 
@@ -26,6 +28,8 @@ enum Command {
     Chat(chat::Chat),
     Bench(bench::Bench),
     Check(check::Check),
+    Export(export::Export),
+    Backup(backup::Backup),
 }
 
 /// How a command failed: it could not start, or it ran and something failed.
@@ -58,5 +62,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Chat(chat) => chat::run(chat),
         Command::Bench(bench) => bench::run(bench),
         Command::Check(check::Check) => check::run(),
+        Command::Export(export) => export::run(export),
+        Command::Backup(backup) => backup::run(backup),
     }
 }

@@ -14,17 +14,18 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
-    bus::{Bus, Committed, Failed, GetOpenMessage, Hold, Origin, Release},
+    bus::{Bus, Committed, Failed, GetOpenMessage, Origin, Release},
     command::{Caller, Done, OnBusy, ReplyTo, different_command},
     conversation::{Conversation, PromptSize},
     error::{ErrorCode, Problem},
     event::{AgentStatus, CloseReason, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger},
     ids::{MessageId, RunId, SessionId, Topic},
     pace::{Pace, Permits},
-    ports::{AppendError, ModelError, ModelEvent, ModelRequest, ToolCall},
+    ports::{AppendError, Checkpoint, ModelError, ModelEvent, ModelRequest, Store, ToolCall},
     profile::AgentProfile,
+    restore::Restored,
     run::{Effect, Input, Run, crashed, never_began},
-    session::QueuedRun,
+    session::{QueuedRun, SessionState},
 };
 
 /// Orders that wait for this agent: as many as a few busy sockets may have in flight.
@@ -35,6 +36,8 @@ const MODEL_EVENTS_AT_ONCE: usize = 32;
 const MAX_QUEUE: usize = 32;
 /// Bytes of the messages that wait, at most.
 const MAX_QUEUE_BYTES: usize = 1024 * 1024;
+/// What clients are told while the store fails; the log says more.
+const STORE_REFUSES: &str = "the server's store does not take it now; try again later";
 /// How long a batch that a run cannot do without waits before it is tried again.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
@@ -89,11 +92,14 @@ pub struct Agent {
     /// `None` once the agent is no longer configured: the session can be read and closed.
     profile: Option<Arc<AgentProfile>>,
     bus: Bus,
+    store: Arc<dyn Store>,
     manager: Recipient<AgentEnded>,
     conversation: Conversation,
     run: Option<Run>,
     /// The run that the agent before this one left open, until its end is in the log.
     orphan: Option<RunId>,
+    /// What was saved of the message that run was streaming.
+    partial: Option<(MessageId, String)>,
     /// The model's stream, or the calls of tools.
     work: Option<SpawnHandle>,
     queue: Vec<QueuedMessage>,
@@ -105,14 +111,9 @@ pub struct Agent {
     finishing_up: bool,
     /// Batches on their way to the log.
     appending: usize,
+    /// Batches among them that the store has refused, and that are tried again.
+    refused: usize,
     pace: Pace,
-}
-
-/// What a session's log says an agent begins with.
-pub struct Loaded {
-    pub session_id: SessionId,
-    pub conversation: Conversation,
-    pub queue: Vec<QueuedRun>,
 }
 
 /// A message that waits for its run.
@@ -142,13 +143,17 @@ struct Closing {
 }
 
 impl Agent {
+    /// The agent of a session that the bus holds for it.
     pub fn new(
-        loaded: Loaded,
+        restored: Restored,
         profile: Option<Arc<AgentProfile>>,
         bus: Bus,
+        store: Arc<dyn Store>,
         manager: Recipient<AgentEnded>,
     ) -> Self {
-        let Loaded { session_id, conversation, queue } = loaded;
+        let Restored { state, conversation, partial } = restored;
+        let SessionState { record, run: orphan, queue, .. } = state;
+        let session_id = record.session_id;
         let queue: Vec<_> = queue
             .into_iter()
             .map(|QueuedRun { run_id, first, .. }| {
@@ -161,8 +166,10 @@ impl Agent {
             session_id,
             profile,
             bus,
+            store,
             manager,
-            orphan: conversation.open_run(),
+            orphan,
+            partial,
             conversation,
             run: None,
             work: None,
@@ -172,6 +179,7 @@ impl Agent {
             closed: false,
             finishing_up: false,
             appending: 0,
+            refused: 0,
             pace: Pace::default(),
         }
     }
@@ -184,7 +192,9 @@ impl Agent {
     }
 
     fn is_idle(&self) -> bool {
-        self.current_run().is_none() && self.queue.is_empty() && self.closing.is_none() && self.appending == 0
+        // Without a profile the queue cannot run: it waits in the log as well as here.
+        let queue_waits = self.queue.is_empty() || self.profile.is_none();
+        self.current_run().is_none() && queue_waits && self.closing.is_none() && self.appending == 0
     }
 
     fn current_run(&self) -> Option<RunId> {
@@ -236,7 +246,7 @@ impl Agent {
                 Err(failed) => {
                     // It never was: nothing of it is in the log, and nobody was told of it.
                     agent.run = None;
-                    refuse_failed(reply, failed);
+                    refuse_failed(reply, failed.error);
                     let problem = Problem::unavailable("the run that was to be stopped did not begin");
                     agent.stops.drain(..).for_each(|stop| stop.refuse(problem.clone()));
                 }
@@ -254,7 +264,7 @@ impl Agent {
                 }
                 Err(failed) => {
                     agent.queue.retain(|queued| queued.run_id != run_id);
-                    refuse_failed(reply, failed);
+                    refuse_failed(reply, failed.error);
                 }
             });
         }
@@ -331,10 +341,16 @@ impl Agent {
             Some(_) => {
                 reply.refuse(Problem::new(ErrorCode::Conflict, "the run is being cleared").with(details))
             }
-            None if self.conversation.knows_run(&run_id) => {
-                reply.refuse(Problem::new(ErrorCode::Conflict, "the run has ended").with(details));
+            None => {
+                let ended = self.store.has_ended(&self.session_id, run_id);
+                ctx.spawn(ended.into_actor(self).map(move |ended, _, _| {
+                    reply.refuse(match ended {
+                        Ok(true) => Problem::new(ErrorCode::Conflict, "the run has ended").with(details),
+                        Ok(false) => Problem::run_not_found(run_id),
+                        Err(error) => error.unreadable(),
+                    });
+                }));
             }
-            None => reply.refuse(Problem::run_not_found(run_id)),
         }
     }
 
@@ -365,7 +381,7 @@ impl Agent {
         let commands = reply.remember(Done::Noted).into_iter().collect();
         self.publish(entries, commands, ctx, |_, outcome, _| match outcome {
             Ok(_) => reply.done(Done::Noted),
-            Err(failed) => refuse_failed(reply, failed),
+            Err(failed) => refuse_failed(reply, failed.error),
         });
     }
 
@@ -415,6 +431,10 @@ impl Agent {
                         Ok(size) => inputs.push_front(Input::Prompted(size)),
                         Err(problem) => inputs.push_front(Input::ModelFailed(problem)),
                     },
+                    Effect::Save { message_id, text } => self.save(run_id, message_id, text, ctx),
+                    Effect::Remind(after) => {
+                        ctx.run_later(after, move |agent, ctx| agent.feed_run(run_id, Input::Reminded, ctx));
+                    }
                     Effect::CallTools(calls) => self.call_tools(run_id, calls, ctx),
                     Effect::DropModel | Effect::DropTools => self.drop_work(ctx),
                     Effect::Append(entries) => {
@@ -428,6 +448,31 @@ impl Agent {
             }
         }
         self.show(run_id, &mut shown, &mut permits);
+    }
+
+    /// Gives an input to a run, if it is still the one that goes.
+    fn feed_run(&mut self, run_id: RunId, input: Input, ctx: &mut Context<Self>) {
+        if self.run.as_ref().map(Run::id) == Some(run_id) {
+            self.feed([input], Permits::default(), ctx);
+        }
+    }
+
+    /// Saves a piece of what is streaming; deltas do not wait for it.
+    fn save(&mut self, run_id: RunId, message_id: MessageId, text: String, ctx: &mut Context<Self>) {
+        let checkpoint = Checkpoint { session_id: self.session_id.clone(), run_id, message_id, text };
+        let saved = self.bus.save(checkpoint);
+        ctx.spawn(saved.into_actor(self).map(move |saved, agent, ctx| {
+            let outcome = match saved {
+                Ok(Err(error)) => {
+                    log::error!("session={} run={run_id}: {error}; the run is ended", agent.session_id);
+                    let problem = "the server's store does not take the answer now; try again later";
+                    Err(Problem::unavailable(problem))
+                }
+                // The bus answers everything but by its own end, and with it the process ends.
+                Ok(Ok(())) | Err(_) => Ok(()),
+            };
+            agent.feed_run(run_id, Input::Saved(outcome), ctx);
+        }));
     }
 
     fn show(&self, run_id: RunId, shown: &mut Vec<Ephemeral>, permits: &mut Permits) {
@@ -451,6 +496,9 @@ impl Agent {
         log::info!("session={} run={run_id} ended: {outcome:?}", self.session_id);
         self.run = None;
         self.drop_work(ctx);
+        if let Some(profile) = &self.profile {
+            self.conversation.trim(profile.card.context_window, profile.answer_tokens());
+        }
         let idle = vec![Ephemeral::AgentStatus(AgentStatus::Idle)];
         self.bus.show(&self.topic, Some(run_id), idle, Permits::default());
         // These came when the end was already on its way to the log.
@@ -545,9 +593,7 @@ impl Agent {
             })
             .collect();
         let results = results.into_actor(self).map(move |input, agent, ctx| {
-            if agent.run.as_ref().map(Run::id) == Some(run_id) {
-                agent.feed([input], Permits::default(), ctx);
-            }
+            agent.feed_run(run_id, input, ctx);
         });
         self.work = Some(ctx.spawn(results.finish()));
     }
@@ -652,8 +698,10 @@ impl Agent {
             log::error!("session={}: {error}; trying again in {wait:?}", agent.session_id);
             // Counted as on its way, so that nothing overtakes it.
             agent.appending += 1;
+            agent.refused += 1;
             ctx.run_later(wait, move |agent, ctx| {
                 agent.appending -= 1;
+                agent.refused -= 1;
                 agent.commit_after(wait, entries, commands, ctx, then);
             });
         });
@@ -681,8 +729,8 @@ fn no_such_tool(name: &str) -> Problem {
 }
 
 /// Answers a command whose batch did not get into the log.
-pub(super) fn refuse_failed(reply: ReplyTo, failed: Failed) {
-    match (failed.error, reply.idempotency()) {
+pub(super) fn refuse_failed(reply: ReplyTo, error: AppendError) {
+    match (error, reply.idempotency()) {
         (AppendError::Duplicate(first), Some(idempotency)) => {
             if first.digest == idempotency.digest {
                 reply.repeat(first.done);
@@ -698,7 +746,7 @@ pub(super) fn refuse_failed(reply: ReplyTo, failed: Failed) {
         }
         (error, _) => {
             log::error!("a command could not be stored: {error}");
-            reply.refuse(Problem::unavailable("the server's store does not take it now; try again later"));
+            reply.refuse(Problem::unavailable(STORE_REFUSES));
         }
     }
 }
@@ -717,12 +765,12 @@ impl Actor for Agent {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.bus.notify(Hold { topic: self.topic.clone() });
         let Some(run_id) = self.orphan else { return self.move_on(ctx) };
-        // Commands wait for this one short question.
+        // Commands wait for this one short question: where only the agent died, the bus has all of the text.
         let open_message = self.bus.ask(GetOpenMessage { topic: self.topic.clone() });
-        ctx.wait(open_message.into_actor(self).then(move |partial, agent, ctx| {
-            agent.end_orphan(run_id, partial.ok().flatten(), ctx);
+        ctx.wait(open_message.into_actor(self).then(move |open, agent, ctx| {
+            let partial = open.ok().flatten().or(agent.partial.take());
+            agent.end_orphan(run_id, partial, ctx);
             fut::ready(())
         }));
     }
@@ -746,6 +794,9 @@ impl Handler<Carry> for Agent {
     fn handle(&mut self, Carry { caller, order, reply }: Carry, ctx: &mut Self::Context) {
         if self.closed {
             return reply.refuse(Problem::session_closed(&self.session_id));
+        }
+        if self.refused > 0 {
+            return reply.refuse(Problem::unavailable(STORE_REFUSES));
         }
         match order {
             Order::SendMessage { content, on_busy } => {

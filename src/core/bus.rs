@@ -16,8 +16,7 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
-    WrapFuture, prelude::Request,
+    Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, prelude::Request,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -29,13 +28,16 @@ use self::{
 };
 use super::{
     command::{Caller, Remember},
+    completions::{Completes, Completing, Completions},
     connections::{Connections, NotSubscribed},
     end_process_if_panicking,
     event::{Body, Durable, Entry, Ephemeral, Event, Timestamp},
-    ids::{ConnectionId, Epoch, MessageId, Position, RunId, Seq, Topic},
+    ids::{ConnectionId, Epoch, MessageId, Position, Principal, RunId, Seq, SessionId, Topic},
     log::{Rest, Window},
     pace::Permits,
-    ports::{Append, AppendError, Appended, InvitedFrom, Overflow, Store, StoreError, Subscriber},
+    ports::{
+        Append, AppendError, Appended, Checkpoint, InvitedFrom, Overflow, Store, StoreError, Subscriber,
+    },
     session::{SessionRecord, changes_record},
 };
 
@@ -96,11 +98,48 @@ struct Show {
     permits: Permits,
 }
 
-/// An agent is going to publish to the topic: it stays in memory until released.
+/// An agent is going to publish to the topic: it stays in memory until released. Answered once all that was
+/// published before is in the log, or has failed: what is then read of the log is all there is.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<Held, StoreError>")]
 pub struct Hold {
     pub topic: Topic,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Quiet,
+    NoLog,
+}
+
+/// Saves the next piece of a message that is still streaming. Sent by [`Bus::save`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Save {
+    checkpoint: Checkpoint,
+    saved: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Removes a session's log. Sent by [`Bus::delete`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Delete {
+    session_id: SessionId,
+    deletion: Deletion,
+}
+
+struct Deletion {
+    owner: Principal,
+    commands: Vec<Remember>,
+    deleted: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// A session was made of another one's past: its maker's connections are subscribed to it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forked {
+    pub session_id: SessionId,
+    pub caller: Caller,
 }
 
 /// The agent is gone.
@@ -231,6 +270,27 @@ impl Bus {
         self.0.do_send(Show { topic: topic.clone(), run_id, events, permits });
     }
 
+    /// Saves the next piece of a message that is still streaming, after all that was published before it.
+    #[expect(clippy::disallowed_methods, reason = "each agent has one at a time")]
+    pub fn save(&self, checkpoint: Checkpoint) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (saved, outcome) = oneshot::channel();
+        self.0.do_send(Save { checkpoint, saved });
+        outcome
+    }
+
+    /// Removes a session's log, after all that was published to it before.
+    #[expect(clippy::disallowed_methods, reason = "bounded by what each socket may have in flight")]
+    pub fn delete(
+        &self,
+        session_id: SessionId,
+        owner: Principal,
+        commands: Vec<Remember>,
+    ) -> oneshot::Receiver<Result<(), AppendError>> {
+        let (deleted, outcome) = oneshot::channel();
+        self.0.do_send(Delete { session_id, deletion: Deletion { owner, commands, deleted } });
+        outcome
+    }
+
     /// Gives a notice that must arrive: one a connection, an agent or a command in flight.
     #[expect(clippy::disallowed_methods, reason = "a lost notice would leak a subscription")]
     pub fn notify<M>(&self, notice: M)
@@ -255,6 +315,7 @@ impl Bus {
 
 pub struct EventBus {
     store: Arc<dyn Store>,
+    completions: Completions<Self>,
     topics: HashMap<Topic, TopicState>,
     connections: Connections,
     unwoken: Unwoken,
@@ -276,6 +337,7 @@ impl EventBus {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
+            completions: Completions::default(),
             topics: HashMap::new(),
             connections: Connections::default(),
             unwoken: Unwoken::default(),
@@ -293,7 +355,7 @@ impl EventBus {
                 }
                 _ => None,
             };
-            self.open(topic, window, ctx);
+            self.open(topic, window);
         }
         if let Some(state) = self.topics.get_mut(topic) {
             state.waiting.push_back(item);
@@ -302,13 +364,13 @@ impl EventBus {
     }
 
     /// Takes a topic into memory; without a window, where its log stands is read from the store.
-    fn open(&mut self, topic: &Topic, window: Option<Window>, ctx: &mut Context<Self>) {
+    fn open(&mut self, topic: &Topic, window: Option<Window>) {
         let must_load = window.is_none();
         self.topics.insert(topic.clone(), TopicState { window, ..TopicState::default() });
         if must_load {
             let topic = topic.clone();
             let head = self.store.head(&topic);
-            ctx.spawn(head.into_actor(self).map(move |head, bus, ctx| {
+            self.completions.push(head, move |bus, head, ctx| {
                 let window = match head {
                     Ok(Some(head)) => Ok(Window::new(head.epoch, head.last)),
                     // Of these there is one log, whether or not anything is in it yet.
@@ -319,7 +381,7 @@ impl EventBus {
                     Err(error) => Err(AppendError::Failed(error)),
                 };
                 bus.opened(&topic, window, ctx);
-            }));
+            });
         }
     }
 
@@ -347,10 +409,15 @@ impl EventBus {
             match state.waiting.pop_front() {
                 Some(Waiting::Batch(batch)) => self.append(topic, batch, ctx),
                 Some(Waiting::Show(show)) => self.deliver_ephemeral(show),
+                Some(Waiting::Save(checkpoint, saved)) => self.save(checkpoint, saved),
+                // Whoever asked may have gone.
                 Some(Waiting::Attach(attach, reply)) => {
-                    // Whoever asked may have gone.
                     let _ = reply.send(Ok(self.attach(attach)));
                 }
+                Some(Waiting::Hold(reply)) => {
+                    let _ = reply.send(Ok(Held::Quiet));
+                }
+                Some(Waiting::Delete(deletion)) => self.delete(topic, deletion, ctx),
                 None => return self.forget_if_unused(topic),
             }
         }
@@ -390,10 +457,10 @@ impl EventBus {
             Some(outcome) => self.settle(topic, batch, outcome, ctx),
             None => {
                 let topic = topic.clone();
-                ctx.spawn(outcome.into_actor(self).map(move |outcome, bus, ctx| {
+                self.completions.push(outcome, move |bus, outcome, ctx| {
                     bus.settle(&topic, batch, outcome, ctx);
                     bus.advance(&topic, ctx);
-                }));
+                });
             }
         }
     }
@@ -475,15 +542,62 @@ impl EventBus {
         }
         let Some(state) = self.topics.get_mut(topic) else { return };
         let waiting = std::mem::take(&mut state.waiting);
+        if *error == AppendError::Conflict || creator.is_some() {
+            waiting.into_iter().for_each(|item| item.fail(error));
+            if creator.is_none() {
+                // What was known of the log is wrong: the next use reads it anew, and so must everybody.
+                log::error!("{topic}: the store's log is not where the bus left it; subscribers must resume");
+                self.cut_off_subscribers(topic);
+            }
+            self.topics.remove(topic);
+            return;
+        }
         let behind = AppendError::Failed(StoreError("what was to be stored before it failed".to_owned()));
-        waiting.into_iter().for_each(|item| item.fail(&behind));
-        if *error == AppendError::Conflict {
-            // What was known of the log is wrong: the next use reads it anew, and so must everybody.
-            log::error!("{topic}: the store's log is not where the bus left it; subscribers must resume");
-            self.cut_off_subscribers(topic);
-            self.topics.remove(topic);
-        } else if creator.is_some() {
-            self.topics.remove(topic);
+        for item in waiting {
+            match item {
+                Waiting::Batch(batch) => batch.fail(behind.clone()),
+                // These do not build on it.
+                item => state.waiting.push_back(item),
+            }
+        }
+    }
+
+    fn save(&mut self, checkpoint: Checkpoint, saved: oneshot::Sender<Result<(), StoreError>>) {
+        let saving = self.store.checkpoint(checkpoint);
+        // Whoever asked may have gone.
+        self.completions.push(saving, |_, outcome, _| drop(saved.send(outcome)));
+    }
+
+    fn delete(&mut self, topic: &Topic, deletion: Deletion, ctx: &mut Context<Self>) {
+        let Some((session_id, state)) = topic.session().cloned().zip(self.topics.get_mut(topic)) else {
+            return Waiting::Delete(deletion).fail(&AppendError::Conflict);
+        };
+        state.in_flight = true;
+        let Deletion { owner, commands, deleted } = deletion;
+        let mut outcome = self.store.delete(&session_id, commands);
+        let settle = move |bus: &mut Self, outcome: Result<(), AppendError>, ctx: &mut Context<Self>| {
+            let topic = Topic::Session(session_id.clone());
+            if let Some(state) = bus.topics.get_mut(&topic) {
+                state.in_flight = false;
+            }
+            if outcome.is_ok() {
+                let event = Event::ephemeral(topic.clone(), None, Ephemeral::SessionDeleted);
+                bus.fan_out(&topic, &[Arc::new(event)]);
+                bus.end_topic(&topic);
+                bus.list_changed(session_id, ListChange::Removed { owner }, ctx);
+            }
+            // Whoever asked may have gone.
+            let _ = deleted.send(outcome);
+        };
+        match poll_once(&mut outcome) {
+            Some(outcome) => settle(self, outcome, ctx),
+            None => {
+                let topic = topic.clone();
+                self.completions.push(outcome, move |bus, outcome, ctx| {
+                    settle(bus, outcome, ctx);
+                    bus.advance(&topic, ctx);
+                });
+            }
         }
     }
 
@@ -630,8 +744,15 @@ impl Actor for EventBus {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Completing);
         ctx.spawn(Waking);
         ctx.run_interval(FORGET_INTERVAL, |bus, _| bus.forget_encoded());
+    }
+}
+
+impl Completes for EventBus {
+    fn completions(&mut self) -> &mut Completions<Self> {
+        &mut self.completions
     }
 }
 
@@ -662,16 +783,48 @@ impl Handler<Show> for EventBus {
     }
 }
 
-impl Handler<Hold> for EventBus {
+impl Handler<Save> for EventBus {
     type Result = ();
 
-    fn handle(&mut self, Hold { topic }: Hold, ctx: &mut Self::Context) {
+    fn handle(&mut self, Save { checkpoint, saved }: Save, ctx: &mut Self::Context) {
+        let topic = Topic::Session(checkpoint.session_id.clone());
+        self.enqueue(&topic, Waiting::Save(checkpoint, saved), ctx);
+    }
+}
+
+impl Handler<Delete> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Delete { session_id, deletion }: Delete, ctx: &mut Self::Context) {
+        self.enqueue(&Topic::Session(session_id), Waiting::Delete(deletion), ctx);
+    }
+}
+
+impl Handler<Forked> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, Forked { session_id, caller }: Forked, ctx: &mut Self::Context) {
+        let topic = Topic::Session(session_id.clone());
+        for (_, subscriber) in self.connections.of(&caller) {
+            subscriber.invite(&topic, InvitedFrom::Snapshot);
+        }
+        self.list_changed(session_id, ListChange::Record, ctx);
+    }
+}
+
+impl Handler<Hold> for EventBus {
+    type Result = ResponseFuture<Result<Held, StoreError>>;
+
+    fn handle(&mut self, Hold { topic }: Hold, ctx: &mut Self::Context) -> Self::Result {
         if !self.topics.contains_key(&topic) {
-            self.open(&topic, None, ctx);
+            self.open(&topic, None);
         }
         if let Some(state) = self.topics.get_mut(&topic) {
             state.held = true;
         }
+        let (reply, held) = oneshot::channel();
+        self.enqueue(&topic, Waiting::Hold(reply), ctx);
+        Box::pin(async move { held.await.unwrap_or(Ok(Held::NoLog)) })
     }
 }
 
@@ -682,6 +835,10 @@ impl Handler<Release> for EventBus {
         if let Some(state) = self.topics.get_mut(&topic) {
             state.held = false;
             state.status = None;
+            // Nothing more is coming: who still has to catch up reads it from the store.
+            if let Some(window) = state.window.as_mut().filter(|_| !state.in_flight) {
+                window.forget_events();
+            }
         }
         self.forget_if_unused(&topic);
     }
@@ -718,8 +875,12 @@ impl Handler<Attach> for EventBus {
     type Result = ResponseFuture<Result<Attached, StoreError>>;
 
     fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Self::Result {
-        let loaded = self.topics.get(&attach.topic).is_some_and(|state| state.window.is_some());
-        if loaded {
+        // What is in the store can be read before the bus is told that it is there.
+        let may_attach = self.topics.get(&attach.topic).is_some_and(|state| {
+            let is_coming = |window: &Window| state.in_flight && window.is_behind(&attach.after);
+            state.window.as_ref().is_some_and(|window| !is_coming(window))
+        });
+        if may_attach {
             let attached = Ok(self.attach(attach));
             return Box::pin(std::future::ready(attached));
         }

@@ -3,10 +3,7 @@
 //! Owns: which events make up the conversation, how many tokens they take, what is left out when the
 //! model's window is nearly full. Does not own: the texts, which stay in the log's events.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -30,8 +27,11 @@ pub struct Conversation {
     size: Size,
     /// Messages of runs that have not begun: each enters the conversation at its `run_started`.
     waiting: HashMap<RunId, Arc<Event>>,
+    /// What comes belongs to the newest turn; otherwise to one whose beginning was not read.
+    in_turn: bool,
     open_run: Option<RunId>,
-    known_runs: HashSet<RunId>,
+    /// Messages before the first turn that was ever taken in.
+    messages_before: u64,
 }
 
 /// What a part of the conversation takes in a prompt.
@@ -101,13 +101,14 @@ impl Conversation {
             }
             Durable::UserMessage { .. } => {
                 if let Some(run_id) = event.run_id {
-                    self.known_runs.insert(run_id);
                     self.waiting.insert(run_id, event.clone());
                 }
             }
             Durable::RunStarted { .. } => {
                 self.open_run = event.run_id;
-                if let Some(user) = event.run_id.and_then(|run_id| self.waiting.remove(&run_id)) {
+                let user = event.run_id.and_then(|run_id| self.waiting.remove(&run_id));
+                self.in_turn = user.is_some();
+                if let Some(user) = user {
                     self.sizes_before.push(self.size);
                     self.size.add(&user);
                     Arc::make_mut(&mut self.turns).push(Arc::new(Turn { user, steps: Vec::new() }));
@@ -161,9 +162,21 @@ impl Conversation {
         }
     }
 
-    /// Whether the session ever had this run.
-    pub fn knows_run(&self, run_id: &RunId) -> bool {
-        self.known_runs.contains(run_id)
+    /// Counts messages that are in the log and were not taken in: all of them, less those that were.
+    pub fn count_messages(&mut self, all: u64) {
+        self.messages_before = all.saturating_sub(self.size.messages);
+    }
+
+    /// Lets go of the oldest turns that no prompt will ever have room for: what a model is told of only grows.
+    /// So a session takes memory by its model's window, not by its length.
+    pub fn trim(&mut self, context_window: u64, answer_tokens: u64) {
+        let omitted = self.omitted(self.budget(context_window, answer_tokens));
+        // The newest stays, though it alone be too long. Seldom, as each time moves all that stay.
+        let omitted = omitted.min(self.turns.len().saturating_sub(1));
+        if omitted > self.turns.len() / 2 {
+            self.sizes_before.drain(..omitted);
+            Arc::make_mut(&mut self.turns).drain(..omitted);
+        }
     }
 
     /// The calls of the newest run that have no result.
@@ -192,9 +205,7 @@ impl Conversation {
     /// # Errors
     /// `context_overflow` where the newest turn alone does not fit.
     pub fn prompt(&self, context_window: u64, answer_tokens: u64) -> Result<(Prompt, PromptSize), Problem> {
-        let budget = context_window.saturating_sub(answer_tokens).saturating_sub(self.preamble_size.tokens);
-        // Turns from the first that fits with all after it.
-        let omitted = self.sizes_before.partition_point(|before| self.size.tokens - before.tokens > budget);
+        let omitted = self.omitted(self.budget(context_window, answer_tokens));
         if omitted == self.turns.len() && omitted > 0 {
             let newest = self.sizes_before.last().map_or(0, |before| self.size.tokens - before.tokens);
             let needed = self.preamble_size.tokens + newest;
@@ -203,7 +214,7 @@ impl Conversation {
         let before = self.sizes_before.get(omitted).copied().unwrap_or(self.size);
         let size = PromptSize {
             tokens: self.preamble_size.tokens + self.size.tokens - before.tokens,
-            omitted_messages: before.messages,
+            omitted_messages: self.messages_before + before.messages,
             context_window,
         };
         let prompt =
@@ -211,7 +222,20 @@ impl Conversation {
         Ok((prompt, size))
     }
 
+    /// Tokens that turns may take.
+    fn budget(&self, context_window: u64, answer_tokens: u64) -> u64 {
+        context_window.saturating_sub(answer_tokens).saturating_sub(self.preamble_size.tokens)
+    }
+
+    /// Turns before the first that fits with all after it.
+    fn omitted(&self, budget: u64) -> usize {
+        self.sizes_before.partition_point(|before| self.size.tokens - before.tokens > budget)
+    }
+
     fn step(&mut self, message_id: MessageId, event: &Event) -> Option<&mut Step> {
+        if !self.in_turn {
+            return None;
+        }
         // Copied only if a prompt that is still in use has it.
         let turn = Arc::make_mut(Arc::make_mut(&mut self.turns).last_mut()?);
         self.size.add(event);
@@ -400,7 +424,7 @@ fn json_tokens(value: &Value) -> u64 {
     }
 }
 
-fn event_tokens(event: &Event) -> u64 {
+pub(super) fn event_tokens(event: &Event) -> u64 {
     match event.as_durable() {
         Some(Durable::UserMessage { content, .. }) => message_tokens(content),
         Some(Durable::AgentResponse(response)) => message_tokens(&response.content),
@@ -564,7 +588,6 @@ mod tests {
         log.turn("hello", "hi");
 
         assert_eq!(log.messages(), [user("hello"), assistant("hi")]);
-        assert!(log.conversation.knows_run(&cleared));
     }
 
     #[test]

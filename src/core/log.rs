@@ -48,6 +48,17 @@ impl Window {
         self.head
     }
 
+    /// Whether the position is after the head, in the same numbering.
+    pub fn is_behind(&self, position: &Position) -> bool {
+        position.epoch == self.epoch && position.seq > self.head
+    }
+
+    /// Lets the events go; the store has them.
+    pub fn forget_events(&mut self) {
+        self.events = VecDeque::new();
+        self.bytes = 0;
+    }
+
     /// Takes in the event after the head.
     pub fn push(&mut self, event: Arc<Event>) {
         debug_assert_eq!(event.seq(), self.head + 1, "a window has no gap");

@@ -6,29 +6,28 @@
 //! never has two: a new one is made only after the old one has reported its end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture,
-    WrapFuture, dev::SendError, fut,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, dev::SendError};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    agent::{Agent, AgentEnded, Carry, FinishUp, Interrupt, Loaded, Order, Retire, refuse_failed},
-    bus::{Bus, Committed, Invite, Origin, poll_once},
+    agent::{Agent, AgentEnded, Carry, FinishUp, Interrupt, Order, Retire, refuse_failed},
+    bus::{Bus, Committed, Forked, Held, Hold, Invite, Origin, Release, poll_once},
     command::{Answer, Caller, Command, Done, Idempotency, InFlight, ReplyTo, different_command},
-    conversation::Conversation,
+    completions::{Completes, Completing, Completions},
     end_process_if_panicking,
     error::{ErrorCode, Problem},
-    event::{CloseReason, Durable, Entry, Ephemeral},
-    ids::{AgentId, Epoch, Principal, SessionId, Topic},
+    event::{CloseReason, Durable, Entry, Ephemeral, Event, ForkedFrom, Timestamp},
+    fork,
+    ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
     pace::Permits,
-    ports::{PageLimit, ReadFrom, Remembered, Store, StoreError},
+    ports::{AppendError, Fork, Remembered, Store, StoreError},
     profile::{AgentProfile, Profiles},
+    restore::{Restored, restore},
     session::{SessionState, SessionStatus},
 };
 
@@ -38,8 +37,12 @@ const MAX_LIVE: usize = 10_000;
 const MANY_COLLISIONS: u32 = 16;
 /// Commands that wait while a session's agent is being loaded.
 const MAX_WAITING: usize = 256;
-/// What is read from a log at once.
-const LOAD_PAGE: PageLimit = PageLimit { events: 1024, bytes: 1024 * 1024 };
+/// What a crash has left undone is looked for, and taken up, so many sessions at a time…
+const RECOVERED_AT_ONCE: usize = 64;
+/// …and so often: all that runs in a while, without keeping those waiting who come now.
+const RECOVER_INTERVAL: Duration = Duration::from_millis(50);
+/// A session with work left to do that cannot be read is tried again after this time, then less and less often.
+const LOAD_RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// An agent that dies again so soon after it was loaded is not loaded again at once.
 const QUICK_DEATH: Duration = Duration::from_secs(1);
 
@@ -106,8 +109,11 @@ pub struct AgentManager {
     profiles: Arc<Profiles>,
     store: Arc<dyn Store>,
     bus: Bus,
+    completions: Completions<Self>,
     idle_after: Duration,
     sessions: HashMap<SessionId, Place>,
+    /// Sessions of which an earlier command still has to ask the store something.
+    held: HashMap<SessionId, HeldCommands>,
     numbers: HashMap<AgentId, Numbers>,
     /// Ids given out whose logs are not there yet.
     reserved: HashSet<SessionId>,
@@ -119,6 +125,9 @@ pub struct AgentManager {
 enum Place {
     Loading {
         waiting: Vec<Carry>,
+        /// It has work left to do, whether or not anybody asks: it is loaded until that succeeds.
+        /// How long that was last waited for.
+        unfinished: Option<Duration>,
     },
     Live {
         agent: Addr<Agent>,
@@ -134,6 +143,17 @@ enum Place {
         loaded: Instant,
     },
 }
+
+/// Commands to one session that wait, in the order in which they came.
+#[derive(Default)]
+struct HeldCommands {
+    /// How often it is held.
+    holds: usize,
+    behind: VecDeque<Execute>,
+}
+
+/// What becomes of an id that was taken.
+type ThenWith = Box<dyn FnOnce(&mut AgentManager, Result<SessionId, StoreError>)>;
 
 /// The numbers of an agent's session ids: how many digits they have now, and how many are taken.
 struct Numbers {
@@ -162,8 +182,10 @@ impl AgentManager {
             profiles,
             store,
             bus,
+            completions: Completions::default(),
             idle_after,
             sessions: HashMap::new(),
+            held: HashMap::new(),
             numbers: HashMap::new(),
             reserved: HashSet::new(),
             in_flight: InFlight::default(),
@@ -171,18 +193,21 @@ impl AgentManager {
         }
     }
 
-    fn route(&mut self, caller: Caller, command: Command, reply: ReplyTo, ctx: &mut Context<Self>) {
+    fn route(&mut self, caller: Caller, command: Command, reply: ReplyTo) {
         let (session_id, order) = match command {
             Command::CreateSession { agent_id, title } => {
-                return self.create(caller, &agent_id, title, reply, ctx);
+                return self.create(caller, &agent_id, title, reply);
             }
             Command::RefreshAgent { agent_id, session_id } => {
-                return self.refresh(caller, &agent_id, session_id, reply, ctx);
+                return self.refresh(caller, &agent_id, session_id, reply);
             }
             Command::SetTyping { session_id, typing } => {
-                return self.set_typing(caller, session_id, typing, reply, ctx);
+                return self.set_typing(caller, session_id, typing, reply);
             }
-            Command::DeleteSession { .. } | Command::ForkSession { .. } => todo!(),
+            Command::DeleteSession { session_id } => return self.delete(caller, session_id, reply),
+            Command::ForkSession { session_id, at_seq, title } => {
+                return self.fork(caller, session_id, at_seq, title, reply);
+            }
             Command::CloseSession { session_id } => {
                 (session_id, Order::Close { reason: CloseReason::Closed, replaced_by: None })
             }
@@ -194,11 +219,11 @@ impl AgentManager {
                 (session_id, Order::StopRun { run_id, clear_queue })
             }
         };
-        self.carry(session_id, Carry { caller, order, reply }, ctx);
+        self.carry(session_id, Carry { caller, order, reply });
     }
 
     /// Gives an order to a session's agent, which is loaded if need be.
-    fn carry(&mut self, session_id: SessionId, carry: Carry, ctx: &mut Context<Self>) {
+    fn carry(&mut self, session_id: SessionId, carry: Carry) {
         match self.sessions.get_mut(&session_id) {
             Some(Place::Live { agent, owner, loaded, last_used }) => {
                 if *owner != carry.caller.principal {
@@ -219,7 +244,7 @@ impl AgentManager {
                     }
                 }
             }
-            Some(Place::Loading { waiting } | Place::Leaving { waiting, .. }) => {
+            Some(Place::Loading { waiting, .. } | Place::Leaving { waiting, .. }) => {
                 if waiting.len() < MAX_WAITING {
                     waiting.push(carry);
                 } else {
@@ -227,132 +252,273 @@ impl AgentManager {
                     carry.reply.refuse(Problem::new(ErrorCode::Busy, problem));
                 }
             }
-            None => {
-                self.sessions.insert(session_id.clone(), Place::Loading { waiting: vec![carry] });
-                self.load(session_id, ctx);
-            }
+            None => self.begin_loading(session_id, vec![carry], None),
         }
     }
 
+    fn begin_loading(&mut self, session_id: SessionId, waiting: Vec<Carry>, unfinished: Option<Duration>) {
+        self.sessions.insert(session_id.clone(), Place::Loading { waiting, unfinished });
+        self.load(session_id);
+    }
+
     /// Builds the agent of a session from its log.
-    fn load(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
-        let log = read_session(self.store.clone(), session_id.clone());
-        ctx.spawn(log.into_actor(self).map(move |log, manager, ctx| {
-            manager.loaded(session_id, log, ctx);
+    fn load(&mut self, session_id: SessionId) {
+        let profile = self.profiles.get(&session_id.agent_id());
+        let max_tokens = profile.map_or(0, |profile| profile.card.context_window);
+        let held = self.bus.ask(Hold { topic: Topic::Session(session_id.clone()) });
+        let (store, id) = (self.store.clone(), session_id.clone());
+        let restored = async move {
+            // What an agent before this one was still writing is in the log by then, or never will be.
+            match held.await {
+                Ok(Ok(Held::Quiet)) => restore(store, id, max_tokens).await,
+                Ok(Ok(Held::NoLog)) => Ok(None),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(StoreError("the event bus has ended".to_owned())),
+            }
+        };
+        self.completions.push(restored, move |manager, restored, ctx| {
+            manager.loaded(session_id, restored, ctx);
             manager.check_drained();
-        }));
+        });
     }
 
     fn loaded(
         &mut self,
         session_id: SessionId,
-        log: Result<Option<(SessionState, Conversation)>, StoreError>,
+        restored: Result<Option<Restored>, StoreError>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(Place::Loading { waiting }) = self.sessions.remove(&session_id) else { return };
+        let Some(Place::Loading { waiting, unfinished }) = self.sessions.remove(&session_id) else { return };
         let refuse_all = |waiting: Vec<Carry>, problem: &Problem| {
             waiting.into_iter().for_each(|carry| carry.reply.refuse(problem.clone()));
         };
-        let (state, conversation) = match log {
-            Ok(Some(log)) => log,
-            Ok(None) => return refuse_all(waiting, &Problem::session_not_found(session_id.as_str())),
+        let topic = Topic::Session(session_id.clone());
+        let restored = match restored {
+            Ok(Some(restored)) => restored,
+            Ok(None) => {
+                self.bus.notify(Release { topic });
+                return refuse_all(waiting, &Problem::session_not_found(session_id.as_str()));
+            }
             Err(error) => {
-                log::error!("session={session_id}: {error}");
-                let problem = Problem::unavailable("the session cannot be read now; try again later");
-                return refuse_all(waiting, &problem);
+                refuse_all(waiting, &error.unreadable());
+                match unfinished {
+                    Some(waited) if self.drain.is_none() => self.load_later(session_id, waited, ctx),
+                    _ => self.bus.notify(Release { topic }),
+                }
+                return;
             }
         };
-        let owner = state.record.owner;
+        let record = &restored.state.record;
+        let owner = record.owner.clone();
         let (own, foreign): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|carry| carry.caller.principal == owner);
         refuse_all(foreign, &Problem::session_not_found(session_id.as_str()));
-        if state.record.status == SessionStatus::Closed {
+        if record.status == SessionStatus::Closed {
+            self.bus.notify(Release { topic });
             return refuse_all(own, &Problem::session_closed(&session_id));
         }
-        let loaded = Loaded { session_id: session_id.clone(), conversation, queue: state.queue };
+        if own.is_empty() && !restored.state.is_unfinished() {
+            return self.bus.notify(Release { topic });
+        }
         let profile = self.profiles.get(&session_id.agent_id());
-        let agent = Agent::new(loaded, profile, self.bus.clone(), ctx.address().recipient()).start();
+        let (bus, store) = (self.bus.clone(), self.store.clone());
+        let agent = Agent::new(restored, profile, bus, store, ctx.address().recipient()).start();
         if self.drain.is_some() {
             finish_up(&agent);
         }
         let now = Instant::now();
         let place = Place::Live { agent, owner, loaded: now, last_used: now };
         self.sessions.insert(session_id.clone(), place);
-        own.into_iter().for_each(|carry| self.carry(session_id.clone(), carry, ctx));
+        own.into_iter().for_each(|carry| self.carry(session_id.clone(), carry));
     }
 
-    fn create(
-        &mut self,
-        caller: Caller,
-        agent_id: &AgentId,
-        title: Option<String>,
-        reply: ReplyTo,
-        ctx: &mut Context<Self>,
-    ) {
+    /// Tries again to load a session that has work left to do.
+    fn load_later(&mut self, session_id: SessionId, waited: Duration, ctx: &mut Context<Self>) {
+        let wait = (waited * 2).clamp(*LOAD_RETRY.start(), *LOAD_RETRY.end());
+        log::error!("session={session_id} has work left to do; it is read again in {wait:?}");
+        let place = Place::Loading { waiting: Vec::new(), unfinished: Some(wait) };
+        self.sessions.insert(session_id.clone(), place);
+        ctx.run_later(wait, |manager, _| manager.load(session_id));
+    }
+
+    /// Takes up what a crash, or a stop, has left undone in the sessions after this one.
+    fn recover(&mut self, after: Option<SessionId>) {
+        let page = self.store.unfinished(after.clone(), RECOVERED_AT_ONCE);
+        self.completions.push(page, |manager, page, ctx| {
+            let (next, wait) = match page {
+                Ok(page) => {
+                    let last = page.last().cloned();
+                    for session_id in page {
+                        if !manager.sessions.contains_key(&session_id) && manager.drain.is_none() {
+                            manager.begin_loading(session_id, Vec::new(), Some(Duration::ZERO));
+                        }
+                    }
+                    let Some(last) = last else { return };
+                    (Some(last), RECOVER_INTERVAL)
+                }
+                Err(error) => {
+                    log::error!("what was left undone cannot be read: {error}");
+                    (after, *LOAD_RETRY.end())
+                }
+            };
+            ctx.run_later(wait, |manager, _| manager.recover(next));
+        });
+    }
+
+    fn create(&mut self, caller: Caller, agent_id: &AgentId, title: Option<String>, reply: ReplyTo) {
         let Some(profile) = self.profiles.get(agent_id) else {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
         };
-        let reserved = self.reserve(agent_id.clone());
-        ctx.spawn(reserved.map(move |session_id, manager, ctx| match session_id {
-            Ok(session_id) => manager.begin(NewSession { caller, profile, session_id, title, reply }, ctx),
-            Err(error) => refuse_unreadable(reply, &error),
-        }));
+        self.reserve(
+            agent_id.clone(),
+            Box::new(move |manager, session_id| match session_id {
+                Ok(session_id) => manager.begin(NewSession { caller, profile, session_id, title, reply }),
+                Err(error) => reply.refuse(error.unreadable()),
+            }),
+        );
     }
 
     /// Closes a session, where there is one, and creates another in its place.
     ///
     /// The new id is taken first, so that the old log can name it; the command is remembered with the new
     /// log. A retry after a crash between the two finds the old one closed, and goes on.
-    fn refresh(
-        &mut self,
-        caller: Caller,
-        agent_id: &AgentId,
-        old: Option<SessionId>,
-        reply: ReplyTo,
-        ctx: &mut Context<Self>,
-    ) {
+    fn refresh(&mut self, caller: Caller, agent_id: &AgentId, old: Option<SessionId>, reply: ReplyTo) {
         let Some(profile) = self.profiles.get(agent_id) else {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
         };
-        let Some(old) = old else { return self.create(caller, agent_id, None, reply, ctx) };
-        // Commands behind this one wait: to the old session, they come after its end.
-        let reserved = self.reserve(agent_id.clone());
-        ctx.wait(reserved.map(move |session_id, manager, ctx| {
-            let session_id = match session_id {
+        let Some(old) = old else { return self.create(caller, agent_id, None, reply) };
+        // Commands behind this one, to the old session, come after its end.
+        self.hold(&old);
+        let close = move |manager: &mut Self, session_id: Result<_, StoreError>| {
+            let session_id: SessionId = match session_id {
                 Ok(session_id) => session_id,
-                Err(error) => return refuse_unreadable(reply, &error),
+                Err(error) => {
+                    reply.refuse(error.unreadable());
+                    return manager.let_go(&old);
+                }
             };
-            let (to, closed) = oneshot::channel();
             let order =
                 Order::Close { reason: CloseReason::Refreshed, replaced_by: Some(session_id.clone()) };
-            let close = Carry { caller: caller.clone(), order, reply: ReplyTo::new(to, None) };
-            manager.carry(old, close, ctx);
-            ctx.spawn(closed.into_actor(manager).map(move |closed, manager, ctx| {
-                let problem = closed.ok().and_then(|answer| answer.result.err());
-                match problem {
-                    None => {}
-                    Some(Problem { code: ErrorCode::SessionNotFound | ErrorCode::SessionClosed, .. }) => {}
-                    Some(problem) => {
-                        manager.give_back(&session_id);
-                        return reply.refuse(problem);
-                    }
+            manager.close(caller.clone(), old.clone(), order, move |manager, closed| {
+                if let Err(problem) = closed
+                    && !matches!(problem.code, ErrorCode::SessionNotFound | ErrorCode::SessionClosed)
+                {
+                    manager.give_back(&session_id);
+                    return reply.refuse(problem);
                 }
-                manager.begin(NewSession { caller, profile, session_id, title: None, reply }, ctx);
-            }));
-        }));
+                manager.begin(NewSession { caller, profile, session_id, title: None, reply });
+            });
+            manager.let_go(&old);
+        };
+        self.reserve(agent_id.clone(), Box::new(close));
+    }
+
+    /// Closes a session, and does `then` once it is closed, or cannot be.
+    fn close(
+        &mut self,
+        caller: Caller,
+        session_id: SessionId,
+        order: Order,
+        then: impl FnOnce(&mut Self, Result<Done, Problem>) + 'static,
+    ) {
+        let (to, closed) = oneshot::channel();
+        self.carry(session_id, Carry { caller, order, reply: ReplyTo::new(to, None) });
+        self.completions.push(closed, |manager, closed, _| {
+            let closed = closed.map_or_else(|_| Err(Problem::internal()), |answer: Answer| answer.result);
+            then(manager, closed);
+        });
+    }
+
+    /// Ends a session and removes its log.
+    ///
+    /// It is closed first: a crash between the two leaves a closed session, which a retry deletes.
+    fn delete(&mut self, caller: Caller, session_id: SessionId, reply: ReplyTo) {
+        let order = Order::Close { reason: CloseReason::Closed, replaced_by: None };
+        let owner = caller.principal.clone();
+        self.close(caller, session_id.clone(), order, |manager, closed| {
+            if let Err(problem) = closed
+                && problem.code != ErrorCode::SessionClosed
+            {
+                return reply.refuse(problem);
+            }
+            let commands = reply.remember(Done::Noted).into_iter().collect();
+            let deleted = manager.bus.delete(session_id.clone(), owner, commands);
+            manager.completions.push(deleted, move |_, deleted, _| match deleted {
+                Ok(Ok(())) => {
+                    log::debug!("session={session_id} deleted");
+                    reply.done(Done::Noted);
+                }
+                Ok(Err(AppendError::Conflict)) => {
+                    reply.refuse(Problem::session_not_found(session_id.as_str()));
+                }
+                Ok(Err(error)) => refuse_failed(reply, error),
+                // The bus ends only with the process.
+                Err(_) => {}
+            });
+        });
+    }
+
+    /// Creates a session that begins with another one's past.
+    fn fork(&mut self, caller: Caller, from: SessionId, at_seq: Seq, title: Option<String>, reply: ReplyTo) {
+        let agent_id = from.agent_id();
+        let Some(profile) = self.profiles.get(&agent_id) else {
+            return reply.refuse(Problem::agent_gone(&agent_id));
+        };
+        let past = fork::state_at(self.store.clone(), from.clone(), caller.principal.clone(), at_seq);
+        self.completions.push(past, move |manager, past, _| {
+            let past = match past {
+                Ok(past) => past,
+                Err(problem) => return reply.refuse(problem),
+            };
+            let then = move |manager: &mut Self, session_id: Result<_, StoreError>| match session_id {
+                Ok(session_id) => {
+                    let new = NewSession { caller, profile, session_id, title, reply };
+                    manager.begin_with(ForkedFrom { session_id: from, at_seq }, past, new);
+                }
+                Err(error) => reply.refuse(error.unreadable()),
+            };
+            manager.reserve(agent_id, Box::new(then));
+        });
+    }
+
+    /// Begins the log of a session with the past of another.
+    fn begin_with(&mut self, forked_from: ForkedFrom, past: SessionState, new: NewSession) {
+        let NewSession { caller, profile, session_id, title, reply } = new;
+        let topic = Topic::Session(session_id.clone());
+        let epoch = Epoch::of_new_log(self.store.incarnation());
+        let from = forked_from.session_id.clone();
+        let created = Durable::SessionCreated {
+            owner: caller.principal.clone(),
+            agent_name: profile.card.name.clone(),
+            title,
+            forked_from: Some(Box::new(forked_from)),
+        };
+        let created = Arc::new(Event::durable(topic, epoch.clone(), 1, Timestamp::now(), created.into()));
+        let Some(state) = fork::forked(past, &created) else { return reply.refuse(Problem::internal()) };
+        let done = Done::Created { session_id: session_id.clone(), epoch, seq: 1 };
+        let commands = reply.remember(done.clone()).into_iter().collect();
+        let forked = self.store.fork(Fork { from, created, state, commands });
+        self.completions.push(forked, move |manager, forked, _| match forked {
+            Ok(()) => {
+                manager.reserved.remove(&session_id);
+                log::debug!("session={session_id} forked");
+                manager.bus.notify(Forked { session_id, caller });
+                reply.done(done);
+            }
+            Err(error) => {
+                manager.give_back(&session_id);
+                refuse_failed(reply, error);
+            }
+        });
     }
 
     /// Takes an id that no log has.
-    fn reserve(&mut self, agent_id: AgentId) -> ResponseActFuture<Self, Result<SessionId, StoreError>> {
-        self.reserve_after(0, agent_id)
+    fn reserve(&mut self, agent_id: AgentId, then: ThenWith) {
+        self.reserve_after(0, agent_id, then);
     }
 
     /// The same, after so many picks that were of ids that have logs.
-    fn reserve_after(
-        &mut self,
-        collisions: u32,
-        agent_id: AgentId,
-    ) -> ResponseActFuture<Self, Result<SessionId, StoreError>> {
+    fn reserve_after(&mut self, collisions: u32, agent_id: AgentId, then: ThenWith) {
         let numbers = self.numbers.entry(agent_id.clone()).or_insert(Numbers { digits: 3, taken: 0 });
         if collisions == MANY_COLLISIONS {
             numbers.grow();
@@ -365,18 +531,18 @@ impl AgentManager {
         numbers.taken += 1;
         self.reserved.insert(session_id.clone());
         let head = self.store.head(&Topic::Session(session_id.clone()));
-        Box::pin(head.into_actor(self).then(move |head, manager, _| match head {
-            Ok(None) => Box::pin(fut::ready(Ok(session_id))),
+        self.completions.push(head, move |manager, head, _| match head {
+            Ok(None) => then(manager, Ok(session_id)),
             Ok(Some(_)) => {
                 manager.give_back(&session_id);
                 let collisions = if collisions == MANY_COLLISIONS { 0 } else { collisions + 1 };
-                manager.reserve_after(collisions, agent_id)
+                manager.reserve_after(collisions, agent_id, then);
             }
             Err(error) => {
                 manager.give_back(&session_id);
-                Box::pin(fut::ready(Err(error)))
+                then(manager, Err(error));
             }
-        }))
+        });
     }
 
     /// Nothing has come of an id that was taken.
@@ -388,7 +554,7 @@ impl AgentManager {
     }
 
     /// Begins the log of a new session. Its agent is loaded when it is first told something.
-    fn begin(&mut self, new: NewSession, ctx: &mut Context<Self>) {
+    fn begin(&mut self, new: NewSession) {
         let NewSession { caller, profile, session_id, title, reply } = new;
         let created = Durable::SessionCreated {
             owner: caller.principal.clone(),
@@ -408,33 +574,24 @@ impl AgentManager {
         let commands = reply.remember(done).into_iter().collect();
         let topic = Topic::Session(session_id.clone());
         let outcome = self.bus.publish(&topic, Origin::New(caller), entries, commands);
-        ctx.spawn(outcome.into_actor(self).map(move |outcome, manager, _| {
-            match outcome {
-                Ok(Ok(Committed { epoch, first_seq, .. })) => {
-                    manager.reserved.remove(&session_id);
-                    log::debug!("session={session_id} created");
-                    reply.done(Done::Created { session_id, epoch, seq: first_seq });
-                }
-                Ok(Err(failed)) => {
-                    manager.give_back(&session_id);
-                    refuse_failed(reply, failed);
-                }
-                // The bus ends only with the process.
-                Err(_) => {}
+        self.completions.push(outcome, move |manager, outcome, _| match outcome {
+            Ok(Ok(Committed { epoch, first_seq, .. })) => {
+                manager.reserved.remove(&session_id);
+                log::debug!("session={session_id} created");
+                reply.done(Done::Created { session_id, epoch, seq: first_seq });
             }
-        }));
+            Ok(Err(failed)) => {
+                manager.give_back(&session_id);
+                refuse_failed(reply, failed.error);
+            }
+            // The bus ends only with the process.
+            Err(_) => {}
+        });
     }
 
-    fn set_typing(
-        &mut self,
-        caller: Caller,
-        session_id: SessionId,
-        typing: bool,
-        reply: ReplyTo,
-        ctx: &mut Context<Self>,
-    ) {
+    fn set_typing(&mut self, caller: Caller, session_id: SessionId, typing: bool, reply: ReplyTo) {
         let state = self.store.session(&session_id);
-        ctx.spawn(state.into_actor(self).map(move |state, manager, _| match state {
+        self.completions.push(state, move |manager, state, _| match state {
             Ok(Some(state)) if state.record.owner != caller.principal => {
                 reply.refuse(Problem::session_not_found(session_id.as_str()));
             }
@@ -448,17 +605,54 @@ impl AgentManager {
                 reply.done(Done::Noted);
             }
             Ok(None) => reply.refuse(Problem::session_not_found(session_id.as_str())),
-            Err(error) => refuse_unreadable(reply, &error),
-        }));
+            Err(error) => reply.refuse(error.unreadable()),
+        });
+    }
+
+    /// Finds out whether a command was carried out before, and carries it out if not.
+    fn look_up(&mut self, execute: Execute) {
+        let Some(Idempotency { key, .. }) = execute.reply.idempotency() else {
+            return self.route(execute.caller, execute.command, execute.reply);
+        };
+        let mut recall = self.store.recall(key);
+        // A store mostly knows at once that it does not know a command.
+        if let Some(remembered) = poll_once(&mut recall) {
+            return self.recalled(execute, remembered);
+        }
+        // Commands behind this one, to the same session, wait: they take effect in the order they were sent.
+        let session_id = execute.command.session_id().cloned();
+        session_id.iter().for_each(|id| self.hold(id));
+        self.completions.push(recall, move |manager, remembered, _| {
+            manager.recalled(execute, remembered);
+            session_id.iter().for_each(|id| manager.let_go(id));
+        });
+    }
+
+    /// Lets further commands to a session wait.
+    fn hold(&mut self, session_id: &SessionId) {
+        self.held.entry(session_id.clone()).or_default().holds += 1;
+    }
+
+    /// Carries out what has waited, up to a command that holds the session again.
+    fn let_go(&mut self, session_id: &SessionId) {
+        loop {
+            let Some(held) = self.held.get_mut(session_id) else { return };
+            held.holds = held.holds.saturating_sub(1);
+            if held.holds > 0 {
+                return;
+            }
+            let Some(next) = held.behind.pop_front() else {
+                self.held.remove(session_id);
+                return;
+            };
+            // It is held once for the command itself, so that no other gets before those behind it.
+            held.holds = 1;
+            self.look_up(next);
+        }
     }
 
     /// Carries a command out unless it was carried out before.
-    fn recalled(
-        &mut self,
-        execute: Execute,
-        remembered: Result<Option<Remembered>, StoreError>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn recalled(&mut self, execute: Execute, remembered: Result<Option<Remembered>, StoreError>) {
         let Execute { caller, command, reply } = execute;
         match (remembered, reply.idempotency()) {
             (Ok(Some(first)), Some(Idempotency { key, digest })) => {
@@ -472,13 +666,13 @@ impl AgentManager {
                 }
                 reply.repeat(first.done);
             }
-            (Ok(_), _) => self.route(caller, command, reply, ctx),
-            (Err(error), _) => refuse_unreadable(reply, &error),
+            (Ok(_), _) => self.route(caller, command, reply),
+            (Err(error), _) => reply.refuse(error.unreadable()),
         }
     }
 
     /// Asks agents to leave memory: those idle for long, and the longest idle where there are too many.
-    fn sweep(&mut self, ctx: &mut Context<Self>) {
+    fn sweep(&mut self, _ctx: &mut Context<Self>) {
         let now = Instant::now();
         let mut live: Vec<_> = self
             .sessions
@@ -494,18 +688,18 @@ impl AgentManager {
             if idle < self.idle_after && rank >= too_many {
                 break;
             }
-            self.retire(session_id, ctx);
+            self.retire(session_id);
         }
     }
 
-    fn retire(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
+    fn retire(&mut self, session_id: SessionId) {
         let Some(Place::Live { agent, owner, loaded, .. }) = self.sessions.remove(&session_id) else {
             return;
         };
         let answer = agent.send(Retire);
         let leaving = Place::Leaving { waiting: Vec::new(), agent, owner, loaded };
         self.sessions.insert(session_id.clone(), leaving);
-        ctx.spawn(answer.into_actor(self).map(move |leaves, manager, ctx| {
+        self.completions.push(answer, move |manager, leaves, _| {
             // One that leaves, or has died, reports its end.
             if !matches!(leaves, Ok(false)) {
                 return;
@@ -516,8 +710,8 @@ impl AgentManager {
             };
             let place = Place::Live { agent, owner, loaded, last_used: Instant::now() };
             manager.sessions.insert(session_id.clone(), place);
-            waiting.into_iter().for_each(|carry| manager.carry(session_id.clone(), carry, ctx));
-        }));
+            waiting.into_iter().for_each(|carry| manager.carry(session_id.clone(), carry));
+        });
     }
 
     /// Ends the waiting of those who drain, once no agent is left.
@@ -551,32 +745,6 @@ impl Numbers {
     }
 }
 
-/// Reads a session's state and folds its whole log.
-async fn read_session(
-    store: Arc<dyn Store>,
-    session_id: SessionId,
-) -> Result<Option<(SessionState, Conversation)>, StoreError> {
-    let topic = Topic::Session(session_id.clone());
-    let Some(state) = store.session(&session_id).await? else { return Ok(None) };
-    let mut conversation = Conversation::default();
-    let mut after = 0;
-    while let Some(page) = store.read(&topic, ReadFrom::After(after), LOAD_PAGE).await? {
-        for event in &page.events {
-            conversation.apply(event);
-            after = event.seq();
-        }
-        if !page.more {
-            break;
-        }
-    }
-    Ok(Some((state, conversation)))
-}
-
-fn refuse_unreadable(reply: ReplyTo, error: &StoreError) {
-    log::error!("a command could not be checked: {error}");
-    reply.refuse(Problem::unavailable("the server's store cannot be read now; try again later"));
-}
-
 /// Tells an agent that the server is going to stop.
 #[expect(clippy::disallowed_methods, reason = "one an agent, and one that must arrive")]
 fn finish_up(agent: &Addr<Agent>) {
@@ -594,6 +762,14 @@ impl Actor for AgentManager {
     fn started(&mut self, ctx: &mut Self::Context) {
         let interval = (self.idle_after / 8).clamp(Duration::from_secs(1), Duration::from_secs(60));
         ctx.run_interval(interval, Self::sweep);
+        ctx.spawn(Completing);
+        self.recover(None);
+    }
+}
+
+impl Completes for AgentManager {
+    fn completions(&mut self) -> &mut Completions<Self> {
+        &mut self.completions
     }
 }
 
@@ -607,24 +783,17 @@ impl Drop for AgentManager {
 impl Handler<Execute> for AgentManager {
     type Result = ();
 
-    fn handle(&mut self, execute: Execute, ctx: &mut Self::Context) {
+    fn handle(&mut self, execute: Execute, _ctx: &mut Self::Context) {
         let Execute { caller, command, reply } = execute;
         if self.drain.is_some() {
             let problem = "the server is about to stop; connect again and repeat the command";
             return reply.refuse(Problem::unavailable(problem));
         }
         let Some(reply) = self.in_flight.admit(reply) else { return };
-        let Some(Idempotency { key, .. }) = reply.idempotency() else {
-            return self.route(caller, command, reply, ctx);
-        };
-        let mut recall = self.store.recall(key);
         let execute = Execute { caller, command, reply };
-        match poll_once(&mut recall) {
-            Some(remembered) => self.recalled(execute, remembered, ctx),
-            // Commands behind this one wait: they take effect in the order in which they were sent.
-            None => ctx.wait(recall.into_actor(self).map(|remembered, manager, ctx| {
-                manager.recalled(execute, remembered, ctx);
-            })),
+        match execute.command.session_id().and_then(|id| self.held.get_mut(id)) {
+            Some(held) => held.behind.push_back(execute),
+            None => self.look_up(execute),
         }
     }
 }
@@ -643,11 +812,12 @@ impl Handler<AgentEnded> for AgentManager {
             }
         };
         if run_open || !waiting.is_empty() {
-            self.sessions.insert(session_id.clone(), Place::Loading { waiting });
+            let unfinished = run_open.then_some(Duration::ZERO);
             if run_open && loaded.elapsed() < QUICK_DEATH {
-                ctx.run_later(QUICK_DEATH, |manager, ctx| manager.load(session_id, ctx));
+                self.sessions.insert(session_id.clone(), Place::Loading { waiting, unfinished });
+                ctx.run_later(QUICK_DEATH, |manager, _| manager.load(session_id));
             } else {
-                self.load(session_id, ctx);
+                self.begin_loading(session_id, waiting, unfinished);
             }
         }
         self.check_drained();

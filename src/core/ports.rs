@@ -293,6 +293,14 @@ pub enum AppendError {
 #[error("the store failed: {0}")]
 pub struct StoreError(pub String);
 
+impl StoreError {
+    /// What a client is told of a read that failed; the log has the details.
+    pub fn unreadable(self) -> Problem {
+        log::error!("{self}");
+        Problem::unavailable("the server's store cannot be read now; try again later")
+    }
+}
+
 /// An accepted command, as it was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remembered {

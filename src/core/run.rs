@@ -3,7 +3,7 @@
 //! The `Agent` feeds it what happens and carries out what it decides. Inputs that make no sense in the
 //! present state change nothing, so a late result of a stopped run does no harm.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -24,6 +24,9 @@ const MAX_STEPS: u32 = 16;
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024 - 8 * 1024;
 /// Of a longer name, this much is kept: it is no tool's, and only goes back in an error.
 const MAX_TOOL_NAME_CHARS: usize = 128;
+/// Text that a crash may cost: so much of it, or what came in so long, is saved while it streams.
+const SAVE_BYTES: usize = 2 * 1024;
+const SAVE_AFTER: Duration = Duration::from_millis(750);
 /// A delta carries at most this much text; more is several deltas.
 const MAX_DELTA_BYTES: usize = 16 * 1024;
 
@@ -47,6 +50,10 @@ pub enum Input {
         outcome: Result<Value, Problem>,
     },
     Stop(EndReason),
+    /// The time that [`Effect::Remind`] asked for has passed.
+    Reminded,
+    /// What [`Effect::Save`] asked for has been done, or failed.
+    Saved(Result<(), Problem>),
 }
 
 /// What the agent must do about it, in this order.
@@ -57,6 +64,13 @@ pub enum Effect {
     CallTools(Vec<ToolCall>),
     DropTools,
     Show(Ephemeral),
+    /// Save this next piece of the message that is streaming, and come back with [`Input::Saved`].
+    Save {
+        message_id: MessageId,
+        text: String,
+    },
+    /// Come back with [`Input::Reminded`] after this time.
+    Remind(Duration),
     /// Append these events as one batch, and come back with [`Input::Committed`].
     Append(Vec<Entry>),
     /// The same; they end the run.
@@ -79,6 +93,8 @@ pub struct Run {
     stopping: Option<EndReason>,
     /// Batches on their way to the log.
     appending: u32,
+    /// A piece of text is being saved.
+    saving: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +118,10 @@ struct Step {
     points: u64,
     /// Bytes of `text` as a JSON string.
     json_bytes: usize,
+    /// Bytes of `text` that have been saved, or are being.
+    saved: usize,
+    /// When the first of the others came.
+    unsaved_since: Option<Instant>,
     calls: Vec<Call>,
     prompt: Option<PromptSize>,
 }
@@ -126,6 +146,7 @@ impl Run {
             began: now,
             stopping: None,
             appending: 1,
+            saving: false,
         }
     }
 
@@ -146,6 +167,14 @@ impl Run {
         match (self.phase, input) {
             (Phase::Ended, _) => Vec::new(),
             (_, Input::Committed) => self.committed(now),
+            (phase, Input::Saved(outcome)) => {
+                self.saving = false;
+                match outcome {
+                    Ok(()) if phase == Phase::Asking => self.save(now),
+                    Err(problem) if phase == Phase::Asking => self.fail(problem, now),
+                    _ => Vec::new(),
+                }
+            }
             (Phase::Ending(_), _) => Vec::new(),
             (Phase::Asking, Input::Prompted(size)) => {
                 self.step.prompt = Some(size);
@@ -160,11 +189,8 @@ impl Run {
             (Phase::Asking, Input::ModelEnded { finish_reason, usage, provider_state }) => {
                 self.model_ended(finish_reason, usage, provider_state, now)
             }
-            (Phase::Asking, Input::ModelFailed(problem)) => {
-                let mut entries = self.cut_response(FinishReason::Error);
-                entries.push(self.entry(Durable::Error { problem: Box::new(problem) }));
-                self.end(entries, Outcome::Failed, Some(EndReason::Failed), now)
-            }
+            (Phase::Asking, Input::ModelFailed(problem)) => self.fail(problem, now),
+            (Phase::Asking, Input::Reminded) => self.save(now),
             (Phase::Calling, Input::ToolEnded { tool_call_id, outcome }) => {
                 self.tool_ended(&tool_call_id, outcome, now)
             }
@@ -185,6 +211,30 @@ impl Run {
             }
             (_, _) => Vec::new(),
         }
+    }
+
+    /// Ends the run in the middle of an answer.
+    fn fail(&mut self, problem: Problem, now: Instant) -> Vec<Effect> {
+        let mut effects = vec![Effect::DropModel];
+        let mut entries = self.cut_response(FinishReason::Error);
+        entries.push(self.entry(Durable::Error { problem: Box::new(problem) }));
+        effects.extend(self.end(entries, Outcome::Failed, Some(EndReason::Failed), now));
+        effects
+    }
+
+    /// Saves what has come of the answer since that was last done, if it is time for it.
+    fn save(&mut self, now: Instant) -> Vec<Effect> {
+        let Step { message_id, text, saved, unsaved_since, .. } = &mut self.step;
+        let unsaved = &text[*saved..];
+        let is_due = unsaved_since.is_some_and(|since| now.saturating_duration_since(since) >= SAVE_AFTER);
+        if self.saving || unsaved.is_empty() || (unsaved.len() < SAVE_BYTES && !is_due) {
+            return Vec::new();
+        }
+        self.saving = true;
+        let save = Effect::Save { message_id: *message_id, text: unsaved.to_owned() };
+        *saved = text.len();
+        *unsaved_since = None;
+        vec![save]
     }
 
     fn committed(&mut self, now: Instant) -> Vec<Effect> {
@@ -253,7 +303,13 @@ impl Run {
             effects.push(Effect::DropModel);
             let entries = self.response(FinishReason::Length, None, None, true);
             effects.extend(self.end(entries, Outcome::Completed, None, now));
+            return effects;
         }
+        if self.step.unsaved_since.is_none() && !kept.is_empty() {
+            self.step.unsaved_since = Some(now);
+            effects.push(Effect::Remind(SAVE_AFTER));
+        }
+        effects.extend(self.save(now));
         effects
     }
 
@@ -382,6 +438,8 @@ impl Step {
             text: String::new(),
             points: 0,
             json_bytes: 0,
+            saved: 0,
+            unsaved_since: None,
             calls: Vec::new(),
             prompt: None,
         }

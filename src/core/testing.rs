@@ -137,11 +137,16 @@ pub struct GatedStore {
     gate: Mutex<Gate>,
     hesitates: AtomicBool,
     loses_checkpoints: AtomicBool,
+    fails_reads: AtomicBool,
+    /// Questions for commands that wait, if they do.
+    recalls: Mutex<Option<Vec<oneshot::Sender<()>>>>,
 }
 
 #[derive(Default)]
 struct Gate {
     closed: bool,
+    /// What waits has been appended, and can be read: only the answer is to come.
+    visible: bool,
     /// Oldest first.
     waiting: VecDeque<oneshot::Sender<Verdict>>,
 }
@@ -164,6 +169,8 @@ impl GatedStore {
             gate: Mutex::default(),
             hesitates: AtomicBool::default(),
             loses_checkpoints: AtomicBool::default(),
+            fails_reads: AtomicBool::default(),
+            recalls: Mutex::default(),
         })
     }
 
@@ -175,6 +182,21 @@ impl GatedStore {
     /// From now on nothing is saved of what is still streaming.
     pub fn lose_checkpoints(&self) {
         self.loses_checkpoints.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether sessions can be read.
+    pub fn fail_reads(&self, fail: bool) {
+        self.fails_reads.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on nobody is told whether a command was carried out before.
+    pub fn hold_recalls(&self) {
+        *self.recalls.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Now they are.
+    pub fn release_recalls(&self) {
+        *self.recalls.lock().unwrap() = None;
     }
 
     fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
@@ -196,9 +218,16 @@ impl GatedStore {
         self.gate.lock().unwrap().closed = true;
     }
 
+    /// From now on appends are carried out at once, and answered when the test says so.
+    pub fn hold_answers(&self) {
+        *self.gate.lock().unwrap() = Gate { closed: true, visible: true, ..Gate::default() };
+    }
+
     /// From now on appends pass; what waited is appended.
     pub fn open_gate(&self) {
-        self.gate.lock().unwrap().closed = false;
+        let mut gate = self.gate.lock().unwrap();
+        (gate.closed, gate.visible) = (false, false);
+        drop(gate);
         while self.decide(Verdict::Append) {}
     }
 
@@ -222,6 +251,15 @@ impl Store for GatedStore {
         let (waiting, verdict) = oneshot::channel();
         gate.waiting.push_back(waiting);
         let inner = self.inner.clone();
+        if gate.visible {
+            let appended = inner.append(append);
+            return async move {
+                // Whichever it is: what is there is there.
+                let _ = verdict.await;
+                appended.await
+            }
+            .boxed();
+        }
         async move {
             match verdict.await {
                 Ok(Verdict::Append) => inner.append(append).await,
@@ -247,7 +285,16 @@ impl Store for GatedStore {
     }
 
     fn recall(&self, key: &CommandKey) -> BoxFuture<'static, Result<Option<Remembered>, StoreError>> {
-        self.later(self.inner.recall(key))
+        let recalled = self.inner.recall(key);
+        let Some(held) = &mut *self.recalls.lock().unwrap() else { return self.later(recalled) };
+        let (release, released) = oneshot::channel();
+        held.push(release);
+        async move {
+            // It is dropped to release it.
+            let _ = released.await;
+            recalled.await
+        }
+        .boxed()
     }
 
     fn head(&self, topic: &Topic) -> BoxFuture<'static, Result<Option<Head>, StoreError>> {
@@ -264,6 +311,9 @@ impl Store for GatedStore {
     }
 
     fn session(&self, id: &SessionId) -> BoxFuture<'static, Result<Option<SessionState>, StoreError>> {
+        if self.fails_reads.load(Ordering::Relaxed) {
+            return std::future::ready(Err(StoreError("the disk is gone".to_owned()))).boxed();
+        }
         self.later(self.inner.session(id))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod reply;
+pub mod rest;
 pub mod ui;
 pub mod wire;
 pub mod ws;
@@ -107,6 +108,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/ws/frontend-api", web::get().to(frontend_api))
         .route("/ws/backend-api", web::get().to(backend_api))
+        .service(web::resource("/api/v1/sessions/{id}/export").get(rest::sessions::export))
         .service(web::resource("/health").get(health::live))
         .service(web::resource("/ready").get(health::ready))
         .default_service(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(ui::serve));

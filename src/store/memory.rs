@@ -14,6 +14,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 
+use super::matches_query;
 use crate::core::{
     command::{CommandKey, Remember},
     event::{Durable, Event, Timestamp},
@@ -536,11 +537,6 @@ impl Store for MemoryStore {
     fn close(&self) -> BoxFuture<'static, ()> {
         now(())
     }
-}
-
-fn matches_query(record: &SessionRecord, lower_query: &str) -> bool {
-    record.session_id.as_str().contains(lower_query)
-        || record.title.as_ref().is_some_and(|title| title.to_lowercase().contains(lower_query))
 }
 
 /// Whether a full store refuses the event: those that make work, not those that end it.

@@ -120,9 +120,7 @@ async fn a_type_that_there_is_not_yet_is_an_unknown_type() {
         ("create_agent", json!({ "id": "new", "name": "New", "model": "demo" })),
         ("update_agent", json!({ "id": "helper", "name": "New" })),
         ("delete_agent", json!({ "id": "helper" })),
-        ("session_management", json!({ "action": "delete" })),
-        ("session_management", json!({ "action": "search", "query": "words" })),
-        ("session_management", json!({ "action": "fork", "at_seq": 3 })),
+        ("session_management", json!({ "action": "archive" })),
     ] {
         let command = json!({ "type": kind, "session_id": session, "data": data });
         assert_refused(&server, &mut client.backend, command, "unknown_type").await;

@@ -266,9 +266,9 @@ fn a_server_that_cannot_start_says_why_in_its_first_line() {
         (vec![("DUOLOGUE_BIND", "0.0.0.0:0")], vec![], "DUOLOGUE_BIND: 0.0.0.0:0 can be reached"),
         (vec![("DUOLOGUE_BIND", taken.as_str())], vec![], "cannot listen on"),
         (
-            vec![("DUOLOGUE_STORE", "sqlite:x.db")],
+            vec![("DUOLOGUE_STORE", "redis://localhost")],
             vec![],
-            "DUOLOGUE_STORE: the store \"sqlite:x.db\" is not built yet",
+            "DUOLOGUE_STORE: the store \"redis://localhost\" is not built yet",
         ),
         (vec![("DUOLOGUE_AGENTS", "none.toml")], vec![], "none.toml: there is no such file"),
         (

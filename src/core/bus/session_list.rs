@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{AsyncContext, Context};
 
 use super::EventBus;
 use crate::core::{
@@ -83,7 +83,7 @@ impl EventBus {
                 }
                 ListChange::Record => {
                     let record = self.store.session(&session_id);
-                    ctx.spawn(record.into_actor(self).map(move |state, bus, ctx| {
+                    self.completions.push(record, move |bus, state, ctx| {
                         // One that cannot be read now is in the list that clients ask for.
                         let record = state.ok().flatten().map(|state| state.record);
                         let now_told = record.map_or(1, |record| {
@@ -91,7 +91,7 @@ impl EventBus {
                             bus.tell_list(&owner, Ephemeral::SessionListChanged(Box::new(record)), session_id)
                         });
                         bus.tell_list_changes(told + now_told, ctx);
-                    }));
+                    });
                     return;
                 }
             }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
@@ -11,7 +12,6 @@ use crate::core::{
     event::{
         AgentResponse, AgentStatus, CloseReason, EndReason, FinishReason, Outcome, Queued, Trigger, Usage,
     },
-    ids::{Principal, SessionId},
     ports::{PageLimit, ReadFrom},
     testing::{GatedStore, Given, Probe, Verdict, caller, settle},
 };
@@ -32,6 +32,11 @@ impl Fixture {
     fn with_store(store: Arc<GatedStore>) -> Self {
         let bus = Bus::new(EventBus::new(store.clone()).start());
         Self { store, bus }
+    }
+
+    async fn hold(&self, topic: &Topic) {
+        let held = self.bus.ask(Hold { topic: topic.clone() }).await.unwrap();
+        assert_eq!(held, Ok(Held::Quiet));
     }
 
     async fn create(&self, topic: &Topic, by: Caller) -> Committed {
@@ -158,7 +163,7 @@ async fn nothing_is_delivered_before_its_commit() {
 }
 
 #[actix::test]
-async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
+async fn batches_behind_a_failure_fail_too_no_number_is_used_up_and_no_text_is_lost() {
     let fixture = Fixture::new();
     let (_, probe) = fixture.connect("me").await;
     fixture.create(&session(100), caller("me")).await;
@@ -169,7 +174,7 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
     fixture.bus.show(
         &session(100),
         None,
-        vec![delta(MessageId::new(), 0, "lost with it")],
+        vec![delta(MessageId::new(), 0, "of no batch")],
         Permits::default(),
     );
     let second = fixture.publish(&session(100), &["b"]);
@@ -179,7 +184,8 @@ async fn what_waits_behind_a_failure_fails_too_and_no_number_is_used_up() {
     let failed = first.await.unwrap().unwrap_err();
     assert_eq!(failed.entries.len(), 1, "a failed batch comes back whole");
     assert!(second.await.unwrap().is_err());
-    assert!(probe.take().is_empty());
+    let [shown] = &probe.take_events()[..] else { panic!("the text is shown, and nothing else") };
+    assert!(matches!(shown.body, Body::Ephemeral(Ephemeral::MessageDelta { .. })));
 
     fixture.store.open_gate();
     let third = fixture.publish(&session(100), &["c"]).await.unwrap().unwrap();
@@ -218,7 +224,7 @@ async fn permits_come_back_when_the_events_have_got_there() {
 async fn attaching_hands_over_the_rest_the_open_message_and_the_status() {
     let fixture = Fixture::new();
     let epoch = fixture.create(&session(100), caller("me")).await.epoch;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     fixture.publish(&session(100), &["a", "b"]).await.unwrap().unwrap();
     let message_id = MessageId::new();
     let shown = vec![
@@ -254,7 +260,7 @@ async fn the_open_message_goes_with_its_run_even_without_a_response() {
     fixture.create(&session(100), caller("me")).await;
     let run_id = RunId::new();
     fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     fixture.bus.show(&session(100), Some(run_id), vec![delta(MessageId::new(), 0, "x")], Permits::default());
     let finished = Durable::RunFinished {
         outcome: Outcome::Cancelled,
@@ -273,7 +279,7 @@ async fn the_open_message_goes_with_its_run_even_without_a_response() {
 async fn a_position_is_checked_before_anything_is_handed_over() {
     let fixture = Fixture::new();
     let epoch = fixture.create(&session(100), caller("me")).await.epoch;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     let (connection, probe) = fixture.connect("later").await;
     let at = |seq| Position { epoch: epoch.clone(), seq };
 
@@ -320,7 +326,7 @@ async fn topics_leave_memory_when_nobody_watches_and_nobody_publishes() {
     let fixture = Fixture::new();
     let (connection, _) = fixture.connect("me").await;
     fixture.create(&session(100), caller("me")).await;
-    fixture.bus.notify(Hold { topic: session(100) });
+    fixture.hold(&session(100)).await;
     assert_eq!(fixture.figures().await, BusFigures { topics: 1, subscriptions: 1, connections: 1 });
 
     fixture.bus.notify(Disconnect { connection });
@@ -467,6 +473,77 @@ async fn what_events_look_like_on_the_wire_is_forgotten_once_they_are_delivered(
     assert_eq!(event.encoded_once(|_| "again".into()), "again", "that is not kept");
 }
 
+#[actix::test]
+async fn a_reader_that_is_ahead_of_the_bus_is_attached_when_the_bus_has_come_so_far() {
+    let fixture = Fixture::new();
+    let epoch = fixture.create(&session(100), caller("me")).await.epoch;
+    fixture.hold(&session(100)).await;
+    let (connection, probe) = fixture.connect("watcher").await;
+    fixture.store.hold_answers();
+    let published = fixture.publish(&session(100), &["a"]);
+    settle().await;
+    let page = fixture.store.read(&session(100), ReadFrom::After(0), PAGE).await.unwrap().unwrap();
+    assert_eq!(page.head.last, 2, "it can be read before the bus knows");
+
+    let attach = Attach { connection, topic: session(100), after: Position { epoch, seq: 2 } };
+    let attached = fixture.bus.ask(attach);
+    settle().await;
+    fixture.store.open_gate();
+
+    assert_eq!(attached.await.unwrap(), Ok(Attached::Live));
+    published.await.unwrap().unwrap();
+    fixture.publish(&session(100), &["b"]).await.unwrap().unwrap();
+    assert_eq!(seqs(&probe.take_events()), [3]);
+}
+
+#[actix::test]
+async fn a_topic_is_held_when_what_was_on_its_way_has_got_there() {
+    let fixture = Fixture::new();
+    fixture.create(&session(100), caller("me")).await;
+    fixture.store.close_gate();
+    let first = fixture.publish(&session(100), &["a"]);
+    let second = fixture.publish(&session(100), &["b"]);
+
+    let mut held = Box::pin(fixture.bus.ask(Hold { topic: session(100) }));
+    settle().await;
+    assert!(held.as_mut().now_or_never().is_none());
+    fixture.store.decide(Verdict::Fail);
+    settle().await;
+
+    assert_eq!(held.await.unwrap(), Ok(Held::Quiet));
+    assert!(first.await.unwrap().is_err() && second.await.unwrap().is_err());
+    let missing = fixture.bus.ask(Hold { topic: session(999) }).await.unwrap();
+    assert_eq!(missing, Ok(Held::NoLog));
+}
+
+#[actix::test]
+async fn a_deleted_session_is_told_to_those_who_watch_it_and_is_no_more() {
+    let fixture = Fixture::new();
+    let (_, probe) = fixture.connect("me").await;
+    fixture.create(&session(100), caller("me")).await;
+    probe.take();
+    fixture.store.close_gate();
+    let last = fixture.publish(&session(100), &["a"]);
+
+    let deleted = fixture.bus.delete("helper_100".parse().unwrap(), Principal::local(), vec![]);
+    settle().await;
+    assert!(probe.take().is_empty(), "it comes after what was published before");
+    fixture.store.open_gate();
+    last.await.unwrap().unwrap();
+    deleted.await.unwrap().unwrap();
+    settle().await;
+
+    let given = probe.take();
+    let [Given::Event(last), Given::Event(deleted), Given::Ended(_)] = &given[..] else {
+        panic!("{given:?}")
+    };
+    assert_eq!(last.seq(), 2);
+    assert!(matches!(deleted.body, Body::Ephemeral(Ephemeral::SessionDeleted)));
+    assert_eq!(fixture.figures().await.topics, 0);
+    let again = fixture.bus.delete("helper_100".parse().unwrap(), Principal::local(), vec![]).await.unwrap();
+    assert_eq!(again, Err(AppendError::Conflict));
+}
+
 // ---- any interleaving ----
 
 /// A step of a history that proptest makes up.
@@ -502,6 +579,7 @@ enum Step {
         topic: usize,
     },
     CloseGate,
+    HoldAnswers,
     OpenGate,
     Decide(bool),
     Settle,
@@ -524,6 +602,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (client.clone(), topic.clone()).prop_map(|(client, topic)| Step::CatchUp { client, topic }),
         1 => (client, topic).prop_map(|(client, topic)| Step::Detach { client, topic }),
         1 => Just(Step::CloseGate),
+        1 => Just(Step::HoldAnswers),
         1 => Just(Step::OpenGate),
         3 => any::<bool>().prop_map(Step::Decide),
         4 => Just(Step::Settle),
@@ -609,7 +688,7 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
     let mut epochs = Vec::new();
     for index in 0..TOPICS {
         epochs.push(fixture.create(&topic_of(index), caller("nobody")).await.epoch);
-        fixture.bus.notify(Hold { topic: topic_of(index) });
+        fixture.hold(&topic_of(index)).await;
     }
     let mut clients: [Client; CLIENTS] = Default::default();
     let mut streaming: [Streaming; TOPICS] = Default::default();
@@ -621,10 +700,6 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
                 outcomes.push(fixture.publish(&topic_of(topic), &vec![text.as_str(); events]));
             }
             Step::Stream { topic, points } => {
-                // A failed batch takes with it what was shown behind it: a publisher would stop there.
-                // So text is only streamed while nothing is on its way to the store.
-                fixture.store.open_gate();
-                settle().await;
                 let Streaming { message_id, text } = &mut streaming[topic];
                 let message_id = *message_id.get_or_insert_with(MessageId::new);
                 let piece: String = "aé日😀".chars().cycle().take(points).collect();
@@ -669,6 +744,10 @@ async fn play(steps: Vec<Step>, hesitates: bool) {
                 }
             }
             Step::CloseGate => fixture.store.close_gate(),
+            Step::HoldAnswers => {
+                fixture.store.open_gate();
+                fixture.store.hold_answers();
+            }
             Step::OpenGate => fixture.store.open_gate(),
             Step::Decide(true) => drop(fixture.store.decide(Verdict::Append)),
             Step::Decide(false) => drop(fixture.store.decide(Verdict::Fail)),
@@ -727,7 +806,18 @@ async fn catch_up(fixture: &Fixture, client: &mut Client, topic: usize, epochs: 
     probe.hand_over(&page.events);
     client.read();
     let position = Position { epoch: epochs[topic].clone(), seq: client.seen[topic] };
-    match fixture.attach(connection, &topic_of(topic), position).await {
+    let attach = Attach { connection, topic: topic_of(topic), after: position };
+    let mut attached = Box::pin(fixture.bus.ask(attach));
+    settle().await;
+    let attached = match attached.as_mut().now_or_never() {
+        Some(attached) => attached,
+        // It is ahead of the bus, which waits for the store's answer.
+        None => {
+            fixture.store.open_gate();
+            attached.await
+        }
+    };
+    match attached.unwrap().unwrap() {
         Attached::Live => client.attached[topic] = true,
         Attached::Behind => {}
         refused => panic!("{refused:?}"),

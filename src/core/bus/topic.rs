@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Attach, Attached, Batch, Failed, Show};
+use super::{Attach, Attached, Batch, Deletion, Failed, Held, Show};
 use crate::core::{
     event::{AgentStatus, Ephemeral, Event},
     ids::{ConnectionId, MessageId, RunId, Topic},
     log::Window,
-    ports::{AppendError, StoreError, Subscriber},
+    ports::{AppendError, Checkpoint, StoreError, Subscriber},
 };
 
 /// A topic in memory: while an agent holds it, somebody watches it, or something waits in it.
@@ -39,7 +39,10 @@ pub(super) struct OpenText {
 pub(super) enum Waiting {
     Batch(Batch),
     Show(Show),
+    Save(Checkpoint, oneshot::Sender<Result<(), StoreError>>),
     Attach(Attach, oneshot::Sender<Result<Attached, StoreError>>),
+    Hold(oneshot::Sender<Result<Held, StoreError>>),
+    Delete(Deletion),
 }
 
 impl TopicState {
@@ -92,11 +95,23 @@ impl Waiting {
         match self {
             Waiting::Batch(batch) => batch.fail(error.clone()),
             Waiting::Show(_) => {}
+            Waiting::Save(_, saved) => {
+                let _ = saved.send(Err(StoreError(error.to_string())));
+            }
             Waiting::Attach(_, reply) => {
                 let _ = reply.send(match error {
                     AppendError::Failed(error) => Err(error.clone()),
                     _ => Ok(Attached::Gone),
                 });
+            }
+            Waiting::Hold(reply) => {
+                let _ = reply.send(match error {
+                    AppendError::Failed(error) => Err(error.clone()),
+                    _ => Ok(Held::NoLog),
+                });
+            }
+            Waiting::Delete(Deletion { deleted, .. }) => {
+                let _ = deleted.send(Err(error.clone()));
             }
         }
     }

@@ -5,9 +5,12 @@ use crate::{
     core::{
         bus::EventBus,
         command::{CommandKey, OnBusy},
-        event::{AgentCard, EndReason, Event, FinishReason, Outcome, Timestamp},
-        ids::RunId,
-        ports::{Append, ModelError, ModelEvent, ModelProvider, ModelRequest, PromptMessage},
+        event::{AgentCard, EndReason, Event, FinishReason, Outcome, Queued, Timestamp, Trigger},
+        ids::{MessageId, RunId},
+        ports::{
+            Append, Checkpoint, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit,
+            PromptMessage, ReadFrom,
+        },
         testing::{GatedStore, Verdict, caller, settle},
     },
     providers::scripted::ScriptedModel,
@@ -46,7 +49,11 @@ impl Fixture {
     }
 
     fn with_idle(idle_after: Duration) -> Self {
-        let store = GatedStore::new();
+        Self::over(GatedStore::new(), idle_after)
+    }
+
+    /// A manager that finds this in its store when it starts.
+    fn over(store: Arc<GatedStore>, idle_after: Duration) -> Self {
         let bus = Bus::new(EventBus::new(store.clone()).start());
         let profile = AgentProfile {
             card: AgentCard {
@@ -294,6 +301,134 @@ async fn the_end_of_a_run_is_stored_however_long_that_takes() {
     fixture.store.open_gate();
 
     assert_eq!(fixture.end_of(&session_id, run_id).await, (Outcome::Completed, None));
+    let run_id = fixture.send(&session_id, "/echo hi").await;
+    assert_eq!(fixture.end_of(&session_id, run_id).await, (Outcome::Completed, None));
+}
+
+/// A session as a crash leaves it: a run that had said something, and a message that waited for its end.
+async fn left_by_a_crash(store: &GatedStore) -> (SessionId, RunId, RunId) {
+    let session_id: SessionId = "helper_417".parse().unwrap();
+    let (running, queued) = (RunId::new(), RunId::new());
+    let message = |content: &str, queue| Durable::UserMessage {
+        message_id: MessageId::new(),
+        command_id: None,
+        content: content.to_owned(),
+        author: Principal::local(),
+        queue,
+    };
+    let created = Durable::SessionCreated {
+        owner: Principal::local(),
+        agent_name: "Helper".to_owned(),
+        title: None,
+        forked_from: None,
+    };
+    let entries = [
+        Entry::from(created),
+        Entry::of_run(running, message("/count 1000 100", Queued::No)),
+        Entry::of_run(running, Durable::RunStarted { trigger: Trigger::UserMessage }),
+        Entry::of_run(queued, message("/echo next", Queued::Last)),
+    ];
+    let topic = Topic::Session(session_id.clone());
+    let epoch = Epoch::of_new_log(store.incarnation());
+    let events = (1..).zip(entries).map(|(seq, entry)| {
+        Arc::new(Event::durable(topic.clone(), epoch.clone(), seq, Timestamp::now(), entry))
+    });
+    let events = events.collect();
+    store.append(Append { topic, expected_seq: 0, events, commands: Vec::new() }).await.unwrap();
+    for text in ["1 2 ", "3 "] {
+        let (session_id, message_id) = (session_id.clone(), MessageId::from_bytes([1; 16]));
+        let checkpoint = Checkpoint { session_id, run_id: running, message_id, text: text.to_owned() };
+        store.checkpoint(checkpoint).await.unwrap();
+    }
+    (session_id, running, queued)
+}
+
+#[actix::test]
+async fn what_a_crash_left_undone_is_taken_up_at_start() {
+    tokio::time::pause();
+    let store = GatedStore::new();
+    let (session_id, running, queued) = left_by_a_crash(&store).await;
+
+    let fixture = Fixture::over(store, Duration::from_secs(900));
+
+    let crashed = (Outcome::Interrupted, Some(EndReason::Crashed));
+    assert_eq!(fixture.end_of(&session_id, running).await, crashed);
+    assert_eq!(fixture.end_of(&session_id, queued).await, (Outcome::Completed, None));
+    let log = fixture.log(&session_id).await;
+    let said: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event.as_durable()? {
+            Durable::AgentResponse(response) => Some((response.content.as_str(), response.incomplete)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, [("1 2 3 ", true), ("next", false)], "what was saved is kept");
+    assert_eq!(fixture.store.partial(&session_id).await.unwrap(), None);
+}
+
+#[actix::test]
+async fn what_cannot_be_read_at_start_is_read_later() {
+    tokio::time::pause();
+    let store = GatedStore::new();
+    let (session_id, running, _) = left_by_a_crash(&store).await;
+    store.fail_reads(true);
+
+    let fixture = Fixture::over(store, Duration::from_secs(900));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let refused = fixture.execute(message(&session_id, "hi", None));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(code(refused.await), ErrorCode::Unavailable);
+    assert_eq!(fixture.log(&session_id).await.len(), 4);
+    fixture.store.fail_reads(false);
+
+    let crashed = (Outcome::Interrupted, Some(EndReason::Crashed));
+    assert_eq!(fixture.end_of(&session_id, running).await, crashed);
+}
+
+#[actix::test]
+async fn a_command_that_is_looked_up_holds_up_its_session_and_no_other() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let (held, free) = (fixture.create().await, fixture.create().await);
+    fixture.store.hold_recalls();
+    let send = |session_id: &SessionId, content: &str, id: Option<&str>| {
+        let command = message(session_id, content, None);
+        fixture.manager.execute(caller("me"), command, id.and_then(idempotency))
+    };
+
+    let first = send(&held, "/echo first", Some("c1"));
+    let mut second = send(&held, "/echo second", None);
+    let other = send(&free, "/echo other", None);
+
+    assert!(other.await.unwrap().result.is_ok());
+    assert!(second.try_recv().is_err(), "it comes after the first");
+    fixture.store.release_recalls();
+    let seq = |answer: Answer| match answer.result {
+        Ok(Done::Accepted { seq, .. }) => seq,
+        other => panic!("{other:?}"),
+    };
+    assert!(seq(first.await.unwrap()) < seq(second.await.unwrap()));
+}
+
+#[actix::test]
+async fn an_answer_that_cannot_be_saved_ends_and_commands_are_refused_until_its_end_is_stored() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let session_id = fixture.create().await;
+    fixture.store.lose_checkpoints();
+    let run_id = fixture.send(&session_id, "/count 100000 10").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fixture.store.close_gate();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(fixture.store.decide(Verdict::Fail), "the run is ended");
+    settle().await;
+
+    assert_eq!(code(fixture.execute(message(&session_id, "hi", None)).await), ErrorCode::Unavailable);
+    assert_eq!(code(fixture.execute(stop(&session_id)).await), ErrorCode::Unavailable);
+    fixture.store.open_gate();
+
+    let failed = (Outcome::Failed, Some(EndReason::Failed));
+    assert_eq!(fixture.end_of(&session_id, run_id).await, failed);
     let run_id = fixture.send(&session_id, "/echo hi").await;
     assert_eq!(fixture.end_of(&session_id, run_id).await, (Outcome::Completed, None));
 }

@@ -23,6 +23,10 @@ struct Bench {
     model_called: bool,
     calls: Vec<ToolCall>,
     shown: Vec<Ephemeral>,
+    /// Pieces of the message that is streaming; the last is still being saved where `saving`.
+    saved: Vec<String>,
+    saving: bool,
+    reminders: usize,
     finished: Option<Outcome>,
 }
 
@@ -91,6 +95,9 @@ impl Bench {
             model_called: false,
             calls: Vec::new(),
             shown: Vec::new(),
+            saved: Vec::new(),
+            saving: false,
+            reminders: 0,
             finished: None,
         }
     }
@@ -113,6 +120,11 @@ impl Bench {
                 Effect::CallTools(calls) => self.calls = calls,
                 Effect::DropTools => self.calls.clear(),
                 Effect::Show(event) => self.shown.push(event),
+                Effect::Save { text, .. } => {
+                    assert!(!std::mem::replace(&mut self.saving, true), "one piece at a time");
+                    self.saved.push(text);
+                }
+                Effect::Remind(_) => self.reminders += 1,
                 Effect::Append(entries) | Effect::End(entries, _) => self.pending.push(entries),
                 Effect::Finished(outcome) => {
                     assert!(self.finished.replace(outcome).is_none(), "a run ends once");
@@ -143,6 +155,11 @@ impl Bench {
     fn end_model(&mut self) {
         let finish_reason = FinishReason::Stop;
         self.feed(Input::ModelEnded { finish_reason, usage: None, provider_state: None });
+    }
+
+    fn save(&mut self, outcome: Result<(), Problem>) {
+        self.saving = false;
+        self.feed(Input::Saved(outcome));
     }
 
     fn end_tool(&mut self, id: &str, outcome: Result<Value, Problem>) {
@@ -197,6 +214,51 @@ fn offsets_count_code_points() {
         })
         .collect();
     assert_eq!(offsets, [0, 2, 3]);
+}
+
+#[test]
+fn two_kibibytes_of_an_answer_are_saved_and_what_came_meanwhile_after_them() {
+    let mut bench = Bench::started();
+    bench.say(&"a".repeat(SAVE_BYTES - 1));
+    assert!(bench.saved.is_empty());
+    bench.say("b");
+    bench.say(&"c".repeat(SAVE_BYTES));
+    assert_eq!(bench.saved.len(), 1, "the next piece waits for the one before");
+
+    bench.save(Ok(()));
+
+    assert!(bench.saving);
+    assert_eq!(bench.saved.concat(), bench.run.step.text);
+}
+
+#[test]
+fn what_comes_slowly_is_saved_in_time() {
+    let mut bench = Bench::started();
+    bench.say("a");
+    assert_eq!((bench.reminders, bench.saved.len()), (1, 0));
+
+    bench.now += SAVE_AFTER;
+    bench.feed(Input::Reminded);
+    assert_eq!(bench.saved, ["a"]);
+
+    bench.save(Ok(()));
+    bench.say("b");
+    assert_eq!((bench.reminders, bench.saved.len()), (2, 1), "its own time begins with it");
+    bench.now += SAVE_AFTER;
+    bench.say("c");
+    assert_eq!(bench.saved, ["a", "bc"]);
+}
+
+#[test]
+fn a_store_that_refuses_ends_the_answer() {
+    let mut bench = Bench::started();
+    bench.say(&"a".repeat(SAVE_BYTES));
+    bench.save(Err(Problem::unavailable("full")));
+
+    assert!(!bench.model_called, "the provider is no longer read");
+    bench.commit_all();
+    assert_eq!(bench.finished, Some(Outcome::Failed));
+    assert_eq!(bench.last_response().content.len(), SAVE_BYTES, "what was shown is kept");
 }
 
 #[test]

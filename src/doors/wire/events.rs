@@ -596,7 +596,7 @@ const fn reason_name(reason: EndReason) -> &'static str {
     }
 }
 
-const fn role_name(role: Role) -> &'static str {
+pub(super) const fn role_name(role: Role) -> &'static str {
     match role {
         Role::User => "user",
         Role::Assistant => "assistant",
@@ -635,6 +635,12 @@ pub(super) fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S:
         Ok(timestamp) => serializer.collect_str(&format_args!("{timestamp:.3}")),
         Err(_) => serializer.serialize_str("1970-01-01T00:00:00.000Z"),
     }
+}
+
+/// A time for people, to the second, in UTC.
+pub(super) fn time_text(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 pub(super) fn rfc3339_some<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

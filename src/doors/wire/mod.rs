@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod events;
+pub mod export;
 pub mod frames;
 pub mod json;
 #[cfg(test)]

@@ -147,7 +147,7 @@ async fn list(
     let owner = connection.caller.principal.clone();
     // One more than asked for tells whether there is another page.
     let filter = SessionFilter { owner, agent_id, query, after: cursor, limit: limit + 1 };
-    let mut records = doors.store.sessions(filter).await.map_err(unreadable)?;
+    let mut records = doors.store.sessions(filter).await.map_err(StoreError::unreadable)?;
     let more = records.len() > limit;
     records.truncate(limit);
     let next_cursor =
@@ -163,7 +163,7 @@ async fn history(
 ) -> Result<ByteString, Problem> {
     let History { session_id, from, limit } = history;
     let not_found = || Problem::session_not_found(session_id.as_str());
-    let state = doors.store.session(&session_id).await.map_err(unreadable)?;
+    let state = doors.store.session(&session_id).await.map_err(StoreError::unreadable)?;
     if state.is_none_or(|state| state.record.owner != connection.caller.principal) {
         return Err(not_found());
     }
@@ -173,7 +173,7 @@ async fn history(
     };
     let limit = PageLimit { events: limit, bytes: HISTORY_BYTES };
     let page = doors.store.read(&Topic::Session(session_id.clone()), from, limit).await;
-    let page = page.map_err(unreadable)?.ok_or_else(not_found)?;
+    let page = page.map_err(StoreError::unreadable)?.ok_or_else(not_found)?;
     Ok(frames::history(reply_to.as_deref(), &page, from))
 }
 
@@ -186,14 +186,9 @@ async fn search(
     let commands::Search { words, cursor } = query;
     let owner = connection.caller.principal.clone();
     let search = Search { owner, words, after: cursor, limit: SEARCH_HITS };
-    let found = doors.store.search(search).await.map_err(unreadable)?;
+    let found = doors.store.search(search).await.map_err(StoreError::unreadable)?;
     let next_cursor = found.next.map(commands::search_cursor);
     Ok(frames::search_hits(reply_to.as_deref(), &found, next_cursor))
-}
-
-pub(super) fn unreadable(error: StoreError) -> Problem {
-    log::error!("{error}");
-    Problem::unavailable("the server's store cannot be read now; try again later")
 }
 
 impl Actor for BackendApi {

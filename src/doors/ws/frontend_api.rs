@@ -15,7 +15,6 @@ use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    backend_api::unreadable,
     connection::Connection,
     outbox::{Item, Notice},
     socket::{self, Door, Socket},
@@ -26,7 +25,7 @@ use crate::{
         connections::MAX_TOPICS,
         error::{ErrorCode, Problem},
         ids::{Epoch, Position, Principal, Seq, Topic},
-        ports::{Head, InvitedFrom, PageLimit, ReadFrom},
+        ports::{Head, InvitedFrom, PageLimit, ReadFrom, StoreError},
     },
     doors::{
         Doors,
@@ -250,7 +249,7 @@ async fn plan(
     let topic: Topic = name.parse().map_err(|_| no_such_topic(name))?;
     let head = match &topic {
         Topic::Session(id) => {
-            let state = doors.store.session(id).await.map_err(unreadable)?;
+            let state = doors.store.session(id).await.map_err(StoreError::unreadable)?;
             let record = state.map(|state| state.record).filter(|record| record.owner == *principal);
             let record = record.ok_or_else(|| Problem::session_not_found(id.as_str()))?;
             Head { epoch: record.epoch, first: 1, last: record.head }
@@ -260,7 +259,7 @@ async fn plan(
         }
         Topic::Agent(_) | Topic::System => {
             let empty = || Head { epoch: Epoch::of_only_log(doors.store.incarnation()), first: 1, last: 0 };
-            doors.store.head(&topic).await.map_err(unreadable)?.unwrap_or_else(empty)
+            doors.store.head(&topic).await.map_err(StoreError::unreadable)?.unwrap_or_else(empty)
         }
     };
     let (after, reason) = judge(resume, &head);
@@ -323,7 +322,7 @@ async fn catch_up(
         }
         let attach = Attach { connection: connection.id, topic: topic.clone(), after: position };
         let attached = doors.bus.ask(attach).await.map_err(|_| Problem::internal())?;
-        match attached.map_err(unreadable)? {
+        match attached.map_err(StoreError::unreadable)? {
             Attached::Live => return Ok(()),
             Attached::Behind => {}
             Attached::TooMany => return Err(too_many_topics()),
@@ -341,7 +340,7 @@ async fn catch_up(
 async fn show_snapshot(doors: &Doors, connection: &Connection, topic: &Topic) -> Result<Position, Problem> {
     let gone = || no_such_topic(&topic.to_string());
     let id = topic.session().ok_or_else(gone)?;
-    let tail = doors.store.tail(id, SNAPSHOT).await.map_err(unreadable)?.ok_or_else(gone)?;
+    let tail = doors.store.tail(id, SNAPSHOT).await.map_err(StoreError::unreadable)?.ok_or_else(gone)?;
     connection.hand_over_items([Item::Text(frames::session_snapshot(&tail))]);
     let record = tail.state.record;
     Ok(Position { epoch: record.epoch, seq: record.head })
@@ -356,7 +355,7 @@ async fn show_page(
     after: Seq,
 ) -> Result<(Position, bool), Problem> {
     let here = Position { epoch: epoch.clone(), seq: after };
-    let page = doors.store.read(topic, ReadFrom::After(after), PAGE).await.map_err(unreadable)?;
+    let page = doors.store.read(topic, ReadFrom::After(after), PAGE).await.map_err(StoreError::unreadable)?;
     let page = match page {
         Some(page) if page.head.epoch == *epoch => page,
         None if topic.session().is_none() => return Ok((here, false)),
