@@ -8,18 +8,22 @@ export function morph(element: Element, wanted: Element): void {
   for (const { name, value } of wanted.attributes) {
     if (element.getAttribute(name) !== value) element.setAttribute(name, value);
   }
-  let [here, node] = [element.firstChild, wanted.firstChild];
+  let here = element.firstChild;
+  let node = wanted.firstChild;
   while (node) {
-    const [nextHere, next]: (ChildNode | null)[] = [here?.nextSibling ?? null, node.nextSibling];
+    const after: ChildNode | null = here?.nextSibling ?? null;
+    // What is moved over here leaves its siblings.
+    const next: ChildNode | null = node.nextSibling;
     if (!here) element.append(node);
     else if (here.nodeName !== node.nodeName) here.replaceWith(node);
     else if (here instanceof Element) morph(here, node as Element);
     else if (here.nodeValue !== node.nodeValue) here.nodeValue = node.nodeValue;
-    [here, node] = [nextHere, next];
+    here = after;
+    node = next;
   }
   while (here) {
-    const next: ChildNode | null = here.nextSibling;
+    const after: ChildNode | null = here.nextSibling;
     here.remove();
-    here = next;
+    here = after;
   }
 }
