@@ -26,7 +26,7 @@ e2e(
     await stage.server.start();
 
     // Its store was its memory: nothing is left of the chat but what this tab has.
-    await tab.text('The server has restarted without its memory').waitFor();
+    await tab.text('This chat is gone from the server.').waitFor();
     await dialog.waitFor({ state: 'detached' });
     await stage.shot(tab, '05-gone');
     assert.ok((await tab.count()).last >= 30, 'what had come stays');
@@ -57,7 +57,7 @@ e2e('a message sent to a server that is gone goes along into the new chat', asyn
   await tab.say('/echo sent too late');
   await tab.text('Will be sent when the connection is back').waitFor();
   await stage.server.start();
-  await tab.text('The server has restarted without its memory').waitFor();
+  await tab.text('This chat is gone from the server.').waitFor();
 
   await tab.button('Start a new chat with Helper').click();
 
