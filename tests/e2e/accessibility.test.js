@@ -100,7 +100,7 @@ e2e('the accessibility tree has a name for everything', async (stage) => {
     'log: Messages',
     'form: Message',
     'textbox: Message Helper',
-    'searchbox: Search chats',
+    'searchbox: Search chats and messages',
     'button: Send',
     'button: Stop',
     'button: Hide chats',

@@ -63,6 +63,8 @@ e2e('a chat that nobody takes back is gone, here and in another tab', async (sta
   const two = await stage.openIn(one.page.context(), one.page.url());
   await two.row('Rome').waitFor();
 
+  // A tab behind another one is drawn once a second.
+  await one.page.bringToFront();
   await one.chooseInList('Rome', 'Delete');
   await one.chooseInList('Paris', 'Delete');
   await toast(one).getByText('Deleted 2 chats.').waitFor();

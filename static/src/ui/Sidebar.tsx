@@ -76,8 +76,8 @@ function Search() {
       <input
         id={SEARCH_ID}
         type="search"
-        aria-label="Search chats"
-        placeholder="Search chats and messages"
+        aria-label="Search chats and messages"
+        placeholder="Search"
         autocomplete="off"
         defaultValue={state.peek().list.query}
         onInput={({ currentTarget }) => {
