@@ -30,7 +30,7 @@ export function conversationOf(view: Conversation, pending: readonly Pending[]):
     ),
   );
   return [
-    ...read.flatMap((item) => withNote(item, ended)),
+    ...read.filter((item) => !isToldBefore(item, read)).flatMap((item) => withNote(item, ended)),
     ...streaming,
     // A run goes on, and nothing of it is being written.
     ...(view.runId !== undefined && streaming.length === 0 ? [THINKING] : []),
@@ -101,6 +101,12 @@ export function withFork(
   return [...shared, mark, ...entries.slice(last + 1)];
 }
 
+/** A crash is an error and the end of a run: it is told once. */
+function isToldBefore(item: Item, items: readonly Item[]): boolean {
+  if (item.kind !== 'end' || item.outcome !== 'interrupted') return false;
+  return items.some((other) => other.kind === 'error' && other.runId === item.runId);
+}
+
 export function isMessage(item: Item): boolean {
   return item.kind === 'user' || item.kind === 'agent';
 }
@@ -115,7 +121,7 @@ function noteOf(item: Item, ended: ReadonlySet<string>): string | undefined {
   return item.finish === 'cancelled' ? 'Stopped' : INTERRUPTED;
 }
 
-const INTERRUPTED = 'Interrupted: the server restarted';
+export const INTERRUPTED = 'Interrupted: the server restarted';
 
 /** How the end of a run reads. */
 export function endText({ outcome, reason }: Extract<Item, { kind: 'end' }>): string {
