@@ -91,6 +91,18 @@ e2e('a deletion is not forgotten by a reload', async (stage) => {
   await tab.page.getByText('No chats yet').waitFor();
 });
 
+e2e('a deletion goes out when the page is left for good', async (stage) => {
+  const log = await stage.commander();
+  await log.create('helper', 'Rome');
+  const tab = await stage.open();
+  await tab.chooseInList('Rome', 'Delete');
+  await toast(tab).waitFor();
+
+  await tab.page.goto('about:blank');
+
+  await until('the end of the session', async () => (await listed(log)).length === 0);
+});
+
 e2e('a deletion without a connection is made up for after a reload', async (stage) => {
   const log = await stage.commander();
   await log.create('helper', 'Rome');

@@ -43,7 +43,7 @@ export function MessageHits() {
       {hits.length === 0 && phase === 'loading' && <p class="hint">Searching…</p>}
       {hits.length === 0 && phase === 'ready' && <p class="hint">No message has “{foundBy}”</p>}
       {indexedTo !== undefined && phase === 'ready' && (
-        <p class="hint">Messages since {shortTime(new Date(indexedTo))} come later.</p>
+        <p class="hint">Messages since {shortTime(new Date(indexedTo))} are not searched yet.</p>
       )}
       {cursor !== undefined && phase !== 'failed' && (
         <button type="button" class="button more" disabled={phase === 'loading'} onClick={again}>

@@ -559,7 +559,7 @@ describe('what is found in messages', () => {
     const reply = { hits: [hit], next_cursor: 'c', indexed_to: '2026-11-21T10:00:00.000Z' };
     await search('trip', reply);
     show(<MessageHits />);
-    expect(root.textContent).toMatch(/Messages since .* come later/);
+    expect(root.textContent).toMatch(/Messages since .* are not searched yet/);
     act(() => button('More').click());
     expect(page.managed('search').at(-1)?.data).toMatchObject({ cursor: 'c' });
     expect(button('More').disabled).toBe(true);
