@@ -108,3 +108,99 @@ pub fn forked(mut past: SessionState, created: &Event) -> Option<SessionState> {
     past.record.epoch = new.epoch;
     Some(past)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{
+            event::{CloseReason, Entry, Outcome, Queued, Timestamp, Trigger, Usage},
+            ids::{MessageId, RunId},
+            ports::Append,
+        },
+        store::memory::MemoryStore,
+    };
+
+    /// A session of two runs, of which the second waited for the first, and that was closed.
+    async fn store() -> (Arc<dyn Store>, SessionId) {
+        let (first, second) = (RunId::new(), RunId::new());
+        let message = |queue| Durable::UserMessage {
+            message_id: MessageId::new(),
+            command_id: None,
+            content: "hi".to_owned(),
+            author: Principal::local(),
+            queue,
+        };
+        let start = Durable::RunStarted { trigger: Trigger::UserMessage };
+        let end = Durable::RunFinished {
+            outcome: Outcome::Completed,
+            reason: None,
+            usage: Usage::default(),
+            duration_ms: 0,
+        };
+        let entries = [
+            Entry::from(Durable::SessionCreated {
+                owner: Principal::local(),
+                agent_name: "Helper".to_owned(),
+                title: Some("old".to_owned()),
+                forked_from: None,
+            }),
+            Entry::of_run(first, message(Queued::No)),
+            Entry::of_run(first, start.clone()),
+            Entry::of_run(second, message(Queued::Last)),
+            Entry::of_run(first, end.clone()),
+            Entry::of_run(second, start),
+            Entry::of_run(second, end),
+            Entry::from(Durable::SessionUpdated { title: "renamed".to_owned() }),
+            Entry::from(Durable::SessionClosed { reason: CloseReason::Closed, replaced_by: None }),
+        ];
+        let id: SessionId = "helper_417".parse().unwrap();
+        let topic = Topic::Session(id.clone());
+        let events = (1..).zip(entries).map(|(seq, entry)| {
+            Arc::new(Event::durable(topic.clone(), "e".into(), seq, Timestamp(0), entry))
+        });
+        let events = events.collect();
+        let store = MemoryStore::new(usize::MAX);
+        store.append(Append { topic, expected_seq: 0, events, commands: Vec::new() }).await.unwrap();
+        (Arc::new(store), id)
+    }
+
+    #[tokio::test]
+    async fn a_point_with_nothing_under_way_will_do_and_others_name_the_nearest() {
+        let (store, id) = store().await;
+        for (at_seq, nearest) in
+            [(0, 1), (1, 0), (2, 1), (3, 1), (4, 1), (5, 7), (6, 7), (7, 0), (8, 0), (9, 8), (1_000, 8)]
+        {
+            let state = state_at(store.clone(), id.clone(), Principal::local(), at_seq).await;
+            match state {
+                Ok(state) => assert_eq!((nearest, state.record.head), (0, at_seq)),
+                Err(problem) => {
+                    assert_eq!(problem.code, ErrorCode::InvalidField, "{at_seq}");
+                    assert_eq!(problem.details["nearest"], nearest, "{at_seq}: {}", problem.message);
+                }
+            }
+        }
+        let other = state_at(store.clone(), id, "other".parse().unwrap(), 1).await.unwrap_err();
+        assert_eq!(other.code, ErrorCode::SessionNotFound);
+    }
+
+    #[tokio::test]
+    async fn a_fork_is_as_its_past_was_under_a_name_of_its_own() {
+        let (store, id) = store().await;
+        let past = state_at(store, id, Principal::local(), 8).await.unwrap();
+        let new: SessionId = "helper_500".parse().unwrap();
+        let created = Durable::SessionCreated {
+            owner: Principal::local(),
+            agent_name: "Helper".to_owned(),
+            title: Some("new".to_owned()),
+            forked_from: None,
+        };
+        let created =
+            Event::durable(Topic::Session(new.clone()), "f".into(), 1, Timestamp(5), created.into());
+
+        let state = forked(past, &created).unwrap();
+
+        assert_eq!((state.record.session_id, state.record.title), (new, Some("new".to_owned())));
+        assert_eq!((state.record.head, state.messages, state.record.created_at), (8, 2, Timestamp(5)));
+    }
+}

@@ -89,8 +89,10 @@ impl SessionState {
             self.record.updated_at = self.record.updated_at.max(event.at);
         }
         match body {
+            // Its run begins with it.
+            Durable::UserMessage { queue: Queued::No, .. } => self.run = event.run_id,
             Durable::UserMessage { message_id, queue, .. } => {
-                if let (Some(run_id), Queued::First | Queued::Last) = (event.run_id, queue) {
+                if let Some(run_id) = event.run_id {
                     let first = *queue == Queued::First;
                     let queued = QueuedRun { run_id, message_id: *message_id, seq: event.seq(), first };
                     enqueue(&mut self.queue, queued);

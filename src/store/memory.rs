@@ -194,10 +194,17 @@ impl Shared {
             return Err(AppendError::Conflict);
         }
         let copied = self.with_log(&Topic::Session(from), |log| {
+            if log.last() < head {
+                return None;
+            }
             let past = log.events.iter().skip(1).take_while(|event| event.seq() <= head);
-            past.filter_map(|event| event.copied_to(topic.clone(), epoch.clone())).map(Arc::new).collect()
+            Some(
+                past.filter_map(|event| event.copied_to(topic.clone(), epoch.clone()))
+                    .map(Arc::new)
+                    .collect(),
+            )
         });
-        let mut events: VecDeque<_> = copied.ok_or(AppendError::Conflict)?;
+        let mut events: VecDeque<_> = copied.flatten().ok_or(AppendError::Conflict)?;
         events.push_front(created);
         let added = SESSION_BYTES + events.iter().map(|event| event.weight()).sum::<usize>();
         // Closed sessions do not make room for a copy.
@@ -280,7 +287,9 @@ impl Log {
         }
         match event.as_durable() {
             Some(Durable::AgentResponse(response)) => self.forget_partial(response.message_id),
-            Some(Durable::RunFinished { .. }) => self.partial = None,
+            Some(Durable::RunFinished { .. }) => {
+                self.partial.take_if(|partial| Some(partial.run_id) == event.run_id);
+            }
             _ => {}
         }
         self.events.push_back(event);

@@ -145,12 +145,13 @@ fn an_interrupt_stops_the_run() {
 
 #[test]
 fn a_chat_outlives_a_server_that_forgets_it_only_to_say_so() {
-    let server = Server::start();
+    let memory = ("DUOLOGUE_STORE", "memory:");
+    let server = Server::with(&[memory]);
     let mut chat = Chat::start(&server, "/count 10000 20\n");
     chat.read_to("1 2 3 4 5");
     let addr = server.addr.to_string();
     let dir = server.kill();
-    let _server = Server::start_in(&dir, &[("DUOLOGUE_BIND", &addr)]);
+    let _server = Server::start_in(&dir, &[memory, ("DUOLOGUE_BIND", &addr)]);
 
     let (_, output) = chat.end();
 

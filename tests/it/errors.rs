@@ -371,7 +371,7 @@ async fn what_cannot_be_done_now_says_why() {
 
 #[tokio::test]
 async fn a_store_that_is_full_is_unavailable_for_what_is_new_and_ends_what_is_going() {
-    let server = Server::with(&[("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
+    let server = Server::with(&[("DUOLOGUE_STORE", "memory:"), ("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
     let mut client = server.client().await;
     let session = client.create("helper").await;
     let run_id = client.chat(&session, ENDLESS).await;

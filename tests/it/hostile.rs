@@ -314,7 +314,8 @@ async fn a_close_is_answered_with_its_code() {
 
 #[tokio::test]
 async fn a_slow_handshake_is_given_up() {
-    let server = Server::start();
+    // A store with files opens some of them only when it needs them.
+    let server = Server::with(&[("DUOLOGUE_STORE", "memory:")]);
     let mut bystander = Bystander::new(&server).await;
     let files = server.open_files();
     let mut stream = Raw::connect(&server).await;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     hostile::Raw,
     support::{
-        Client, Server, Socket, chat, duologue, manage, scratch_dir, subscribe_from, topic, types, until,
+        Client, Server, Socket, assert_contiguous, chat, create, duologue, durable, manage, scratch_dir,
+        subscribe_from, topic, types, until,
     },
 };
 
@@ -95,7 +96,8 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn a_server_that_lost_its_memory_says_so() {
-    let server = Server::start();
+    let memory = [("DUOLOGUE_STORE", "memory:")];
+    let server = Server::with(&memory);
     let mut client = server.client().await;
     let session = client.create("helper").await;
     client.chat(&session, "/count 100000 20").await;
@@ -105,7 +107,7 @@ async fn a_server_that_lost_its_memory_says_so() {
     // It died with its process: the connection breaks without a word.
     assert_eq!(client.frontend.close_code().await, 1006);
 
-    let server = Server::start_in(&dir, &[]);
+    let server = Server::start_in(&dir, &memory);
     let mut client = Client::open(&server, &client.id).await;
     let frame = subscribe_from(&topic(&session), &epoch, 5);
     client.frontend.send(&frame).await;
@@ -116,6 +118,51 @@ async fn a_server_that_lost_its_memory_says_so() {
     assert_eq!(client.error_code(chat(&session, "hello?")).await, "session_not_found");
     let new = client.create("helper").await;
     assert_eq!(client.run(&new, "/echo hello").await, "completed");
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_has_all_that_it_acknowledged() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let created = client.must(create("helper")).await;
+    let (session, epoch) = (created["session_id"].as_str().unwrap(), created["epoch"].as_str().unwrap());
+    let mut command = chat(session, "/count 100000 20");
+    command["message_id"] = "once".into();
+    let first = client.backend.ask(&command).await;
+    let queued = client.chat(session, "/echo next").await;
+    let mut shown = String::new();
+    while shown.len() < 500 {
+        let delta = client.frontend.next_where("a delta", |frame| frame["type"] == "message.delta").await;
+        shown.push_str(delta["data"]["text"].as_str().expect("a text"));
+    }
+    let id = client.id.clone();
+    let dir = server.kill();
+
+    let server = Server::start_in(&dir, &[]);
+    let mut client = server.client().await;
+    client.frontend.send(&subscribe_from(&topic(session), epoch, 1)).await;
+    let ack = client.frontend.next_where("an ack", |frame| frame["type"] == "subscribe_ack").await;
+    assert_eq!(ack["data"]["topics"][0]["recovered"], true, "{ack}");
+    let frames = client.until_run_ends(&queued).await;
+
+    let log = durable(&frames, session);
+    assert_contiguous(&log, 1);
+    let cut = log.iter().find(|event| event["type"] == "agent_response").expect("what was said is kept");
+    let kept = cut["data"]["content"].as_str().expect("a text");
+    assert_eq!(cut["data"]["incomplete"], true);
+    assert!(kept.starts_with(&shown) || shown.starts_with(kept), "{kept}");
+    assert!(shown.len().saturating_sub(kept.len()) <= 2048, "{} of {}", kept.len(), shown.len());
+    let outcomes: Vec<_> = log
+        .iter()
+        .filter(|event| event["type"] == "run_finished")
+        .map(|event| (event["run_id"].clone(), event["data"]["outcome"].clone()))
+        .collect();
+    let run_id = first["data"]["run_id"].clone();
+    assert_eq!(outcomes, [(run_id.clone(), json!("interrupted")), (json!(queued), json!("completed"))]);
+
+    let mut same = Socket::open(&server.url(&format!("/ws/backend-api?client_id={id}"))).await;
+    let again = same.ask(&command).await;
+    assert_eq!((&again["data"]["duplicate"], &again["data"]["run_id"]), (&json!(true), &run_id));
 }
 
 // ---- suspension ----
@@ -185,7 +232,7 @@ fn limit_files(server: &Server, files: u64) {
 
 #[tokio::test]
 async fn a_full_store_refuses_new_work_and_takes_it_again_when_there_is_room() {
-    let server = Server::with(&[("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
+    let server = Server::with(&[("DUOLOGUE_STORE", "memory:"), ("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
     let mut client = server.client().await;
     let old = client.create("writer").await;
     let mut current = client.create("writer").await;

@@ -1054,7 +1054,7 @@ async fn a_change_of_the_list_is_told_to_every_frontend_however_many() {
 
 #[tokio::test]
 async fn a_session_that_has_made_room_is_told_to_be_gone() {
-    let server = Server::with(&[("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
+    let server = Server::with(&[("DUOLOGUE_STORE", "memory:"), ("DUOLOGUE_MEMORY_STORE_BYTES", "1048576")]);
     let mut client = server.client().await;
     let oldest = client.create("helper").await;
     client.must(manage(&oldest, "close")).await;

@@ -49,8 +49,8 @@ pub struct Follower {
     /// Number of the last durable event.
     seq: u64,
     events: Digest,
-    /// Up to this number events are replayed: answers come without their deltas.
-    replayed_to: u64,
+    /// Events are being replayed: answers come without their deltas.
+    catching_up: bool,
     /// Of the answer that is streaming: code points, and the text.
     points: u64,
     text: Digest,
@@ -59,6 +59,12 @@ pub struct Follower {
 #[derive(Deserialize)]
 struct Delta<'a> {
     offset: u64,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Snapshot<'a> {
     #[serde(borrow)]
     text: Cow<'a, str>,
 }
@@ -92,7 +98,7 @@ impl Follower {
             epoch: epoch.to_owned(),
             seq: 0,
             events: Digest::default(),
-            replayed_to: 0,
+            catching_up: false,
             points: 0,
             text: Digest::default(),
         }
@@ -110,9 +116,9 @@ impl Follower {
         self.seq
     }
 
-    /// A resume was accepted: what there is up to `head` will be replayed.
-    pub fn resumed(&mut self, head: u64) {
-        self.replayed_to = head;
+    /// A resume was accepted: what happened meanwhile is replayed, without what was streamed of it.
+    pub fn resumed(&mut self) {
+        self.catching_up = true;
     }
 
     /// Whether both have seen the same events.
@@ -127,6 +133,16 @@ impl Follower {
     /// an answer that is not what was streamed. Gaps and duplicates are counted.
     pub fn see(&mut self, frame: &Frame<'_>, counts: &mut Counts) -> anyhow::Result<Seen> {
         if frame.session_id != Some(&self.session_id) {
+            return Ok(Seen::Other);
+        }
+        if matches!(frame.kind, "agent_status_change" | "message.snapshot" | "message.delta") {
+            // These are of now: all that was missed has been replayed.
+            self.catching_up = false;
+        }
+        if frame.kind == "message.snapshot" {
+            let Snapshot { text } = serde_json::from_str(frame.data())?;
+            self.points = text.chars().count() as u64;
+            self.text = Digest::of(&text);
             return Ok(Seen::Other);
         }
         if frame.kind == "message.delta" {
@@ -145,8 +161,10 @@ impl Follower {
                 let Response { content } = serde_json::from_str(frame.data())?;
                 let text = std::mem::take(&mut self.text);
                 self.points = 0;
-                let was_streamed = frame.seq.is_none_or(|seq| seq > self.replayed_to);
-                ensure!(!was_streamed || text == Digest::of(&content), "the answer is not what was streamed");
+                ensure!(
+                    self.catching_up || text == Digest::of(&content),
+                    "the answer is not what was streamed"
+                );
             }
             "run_finished" => {
                 let Finished { outcome } = serde_json::from_str(frame.data())?;
@@ -208,6 +226,10 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ephemeral(kind: &str, data: &str) -> String {
+        format!(r#"{{"v":1,"type":"{kind}","session_id":"a_1","data":{data}}}"#)
+    }
 
     fn durable(kind: &str, seq: u64, data: &str) -> String {
         format!(
@@ -272,8 +294,30 @@ mod tests {
         assert!(live.is_err());
 
         let mut resumed = follower();
-        resumed.resumed(1);
+        resumed.resumed();
         assert_eq!(follow(&mut resumed, &answer).0.expect("it is replayed"), Seen::Durable);
+
+        let status = ephemeral("agent_status_change", "{}");
+        let mut live = follower();
+        live.resumed();
+        let frames = [vec![status], answer.to_vec()].concat();
+        assert!(follow(&mut live, &frames).0.is_err(), "what comes after the replay must be streamed");
+    }
+
+    #[test]
+    fn a_resume_in_mid_answer_goes_on_from_the_snapshot() {
+        let mut resumed = follower();
+        resumed.resumed();
+        let frames = [
+            ephemeral("message.snapshot", r#"{"text":"aé"}"#),
+            ephemeral("message.delta", r#"{"offset":2,"text":"b"}"#),
+            durable("agent_response", 1, r#"{"content":"aéb"}"#),
+        ];
+
+        let (last, counts) = follow(&mut resumed, &frames);
+
+        assert_eq!(last.expect("all fits"), Seen::Durable);
+        assert_eq!((counts.gaps, counts.duplicates), (0, 0));
     }
 
     #[test]

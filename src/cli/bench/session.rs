@@ -185,7 +185,7 @@ pub async fn resume(
             "subscribe_ack" => {
                 let data = frame.data.map_or("{}", |data| data.get());
                 let head = accepted(follower.seq(), &serde_json::from_str::<Subscribed<'_>>(data)?)?;
-                follower.resumed(head);
+                follower.resumed();
                 return Ok((socket, head));
             }
             "subscribe_error" => bail!("{topic} was refused: {text}"),

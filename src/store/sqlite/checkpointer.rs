@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -36,6 +36,8 @@ pub(super) struct WriteAheadLog {
     truncate_at: u32,
     fold: Fold,
     due: Arc<Queue<()>>,
+    /// Held in a checkpoint: SQLite refuses a second one at once, it does not wait.
+    in_checkpoint: Arc<Mutex<()>>,
 }
 
 /// How far the pages of the log have come on their way back.
@@ -51,12 +53,14 @@ enum Fold {
 /// Starts the thread; it ends once the queue is closed.
 pub(super) fn start(database: Database) -> std::io::Result<(WriteAheadLog, std::thread::JoinHandle<()>)> {
     let due = Arc::new(Queue::new(1));
-    let queue = due.clone();
+    let in_checkpoint = Arc::new(Mutex::new(()));
+    let (queue, checkpointing) = (due.clone(), in_checkpoint.clone());
     let thread = std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
         let _guard = AbortOnPanic("the store's checkpointer");
         let mut connection = None;
         let mut complaints = Complaints::new("a checkpoint");
         while let Popped::Item(()) = queue.pop(None) {
+            let _in_checkpoint = checkpointing.lock().expect("no panic while locked");
             connection = checkpoint(&database, connection).inspect_err(|error| complaints.log(error)).ok();
         }
     })?;
@@ -66,6 +70,7 @@ pub(super) fn start(database: Database) -> std::io::Result<(WriteAheadLog, std::
         truncate_at: MAX_PAGES,
         fold: Fold::Written,
         due,
+        in_checkpoint,
     };
     Ok((log, thread))
 }
@@ -140,6 +145,9 @@ impl WriteAheadLog {
 
     /// Cuts the log off, unless a reader is in the middle of it.
     fn truncate(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        // One that is going does a part of the work.
+        let in_checkpoint = self.in_checkpoint.clone();
+        let _in_checkpoint = in_checkpoint.lock().expect("no panic while locked");
         connection.busy_timeout(TRUNCATE_PATIENCE)?;
         let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
         connection.busy_timeout(super::open::BUSY_TIMEOUT)?;

@@ -104,6 +104,12 @@ pub(super) fn connect_to_write(database: &Database) -> rusqlite::Result<Connecti
         "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8000;
          PRAGMA temp_store = MEMORY;",
     )?;
+    #[cfg(test)]
+    connection.query_row(
+        &format!("PRAGMA max_page_count = {}", super::tests::max_pages(&database.path)),
+        [],
+        |_| Ok(()),
+    )?;
     let application_id: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application_id != APPLICATION_ID {
         return Err(rusqlite::Error::InvalidPath(database.path.clone()));
