@@ -25,7 +25,7 @@ export function DeletionToast() {
 
 function Undo({ held }: { held: readonly Pending[] }) {
   const { client } = useStore();
-  const toast = useRef<HTMLDivElement>(null);
+  const toast = useRef<HTMLElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const isPointedAt = useSignal(false);
   const isFocused = useSignal(false);
@@ -62,10 +62,9 @@ function Undo({ held }: { held: readonly Pending[] }) {
   };
 
   return (
-    <div
+    <section
       ref={toast}
       class="toast"
-      role="group"
       aria-label="Deleted chats"
       onPointerEnter={() => (isPointedAt.value = true)}
       onPointerLeave={() => (isPointedAt.value = false)}
@@ -88,7 +87,7 @@ function Undo({ held }: { held: readonly Pending[] }) {
       >
         <Icon name="close" />
       </button>
-    </div>
+    </section>
   );
 }
 
