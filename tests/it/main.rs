@@ -4,6 +4,9 @@
 mod aimock;
 mod architecture;
 mod cli;
+mod clock;
+mod crash;
+mod disk;
 mod errors;
 mod examples;
 mod hostile;
@@ -12,6 +15,7 @@ mod load;
 mod manage;
 mod models;
 mod operations;
+mod oracle;
 mod providers;
 mod sessions;
 mod sqlite;

@@ -76,7 +76,13 @@ impl Server {
             std::fs::copy(shipped, agents).expect("agents.toml can be copied");
         }
         let mut command = duologue(dir, environment);
-        let mut child = command.arg("serve").stdout(Stdio::piped()).spawn().expect("the server starts");
+        command.arg("serve");
+        Self::spawn(command, dir)
+    }
+
+    /// Starts a server by a command of one's own.
+    pub fn spawn(mut command: Command, dir: &std::path::Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the server speaks");
@@ -297,6 +303,27 @@ impl Socket {
                 }
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
+            }
+        }
+    }
+
+    /// The next frame on a connection that may end, or the code that it ends with; 1006 where it ends without
+    /// one.
+    pub async fn next_or_code(&mut self) -> Result<Value, u16> {
+        if let Some(frame) = self.passed.pop_front() {
+            return Ok(frame);
+        }
+        loop {
+            match within("a frame", self.stream.next()).await {
+                Some(Ok(Message::Text(text))) if is_heartbeat(&text) => {}
+                Some(Ok(Message::Text(text))) => {
+                    return Ok(serde_json::from_str(&text).expect("frames are JSON"));
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(frame.map_or(1005, |frame| u16::from(frame.code)));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(1006),
             }
         }
     }
