@@ -46,6 +46,7 @@ mod reader;
 mod rows;
 mod schema;
 mod search_index;
+mod wal;
 mod writer;
 
 pub use backup::{BackupError, backup};
@@ -76,7 +77,7 @@ pub enum OpenError {
     TooNew { path: PathBuf, found: u32, known: u32 },
     #[error("{0} is not a database of this server; name another file")]
     NotOurs(PathBuf),
-    #[error("{path} cannot be opened: {what}")]
+    #[error("{path} cannot be opened: {what}; see that its folder can be written, or name another file")]
     Io { path: PathBuf, what: String },
 }
 

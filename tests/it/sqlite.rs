@@ -103,14 +103,6 @@ async fn a_new_file_is_for_its_owner_only() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_a_new_one() {
-    let dir = Scratch::new();
-    fs::write(dir.file(), "").unwrap();
-
-    Fixture::of(dir.open(), None).create(100).await;
-}
-
-#[tokio::test]
 async fn a_file_has_one_store_at_a_time() {
     let dir = Scratch::new();
     let store = filled(&dir).await;

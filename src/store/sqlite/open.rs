@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,8 +14,9 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig, types::FromSql};
 
 use super::{
-    OpenError,
+    OpenError, exists,
     schema::{APPLICATION_ID, MIGRATIONS, VERSION, migrate},
+    wal::{self, Left},
 };
 use crate::core::ids::random_tag;
 
@@ -60,17 +61,29 @@ pub(super) fn open(database: &Database, boot_id: Option<&str>) -> Result<Opened,
     if let Some(folder) = folder(path) {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    let lock = lock(path)?;
-    let wal_bytes = length(&beside(path, "-wal")).map_err(failed)?.unwrap_or(0);
-    if length(path).map_err(failed)?.unwrap_or(0) == 0 {
-        if wal_bytes > 0 {
-            return Err(damaged(path, "it is empty, while its -wal file is not"));
+    let mut lock = lock(path)?;
+    // Before SQLite opens it, and takes what it finds of a log for all there was.
+    let same_boot = boot_id.is_some() && boot_of(&mut lock).map_err(failed)?.as_deref() == boot_id;
+    let left = wal::examine(path).map_err(failed)?;
+    match &left {
+        Left::Unreadable => return Err(damaged(path, "its -wal file is not readable")),
+        Left::Cut { found, of } if same_boot => {
+            return Err(damaged(path, &format!("its -wal file has {found} of the {of} pages that it had")));
         }
-        create(path)?;
-    } else {
-        check(path, wal_bytes).map_err(|refused| refused.at(path))?;
+        // What another boot has left may lack its end.
+        Left::Cut { .. } | Left::Whole | Left::Unknown => {}
     }
-    let incarnation = begin_life(database, boot_id).map_err(|error| Refusal::from(error).at(path))?;
+    let wal_bytes = length(&beside(path, "-wal")).map_err(failed)?.unwrap_or(0);
+    match length(path).map_err(failed)? {
+        None if wal_bytes > 0 => return Err(damaged(path, "it is gone, while its -wal file is not")),
+        None => create(path)?,
+        // A new one gets its name when it is whole.
+        Some(0) => return Err(damaged(path, "it is empty")),
+        Some(_) => check(path, wal_bytes).map_err(|refused| refused.at(path))?,
+    }
+    let left = if same_boot { left } else { Left::Unknown };
+    let incarnation = begin_life(database, boot_id, &left).map_err(|error| Refusal::from(error).at(path))?;
+    set_boot(&mut lock, boot_id).map_err(failed)?;
     // The names of new files are as lasting as what is in them.
     if let Some(folder) = folder(path) {
         sync_folder(folder).map_err(failed)?;
@@ -194,7 +207,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
+    let lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
         .open(beside(path, ".lock"))
         .map_err(|error| OpenError::Io { path: path.to_owned(), what: error.to_string() })?;
     match lock.try_lock() {
@@ -204,6 +217,20 @@ fn lock(path: &Path) -> Result<File, OpenError> {
             Err(OpenError::Io { path: path.to_owned(), what: format!("cannot be locked: {error}") })
         }
     }
+}
+
+/// In which boot of the system the file was last in use; the lock tells, as nothing but it is read yet.
+fn boot_of(lock: &mut File) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    lock.take(128).read_to_string(&mut text)?;
+    let boot = text.trim();
+    Ok((!boot.is_empty()).then(|| boot.to_owned()))
+}
+
+fn set_boot(lock: &mut File, boot_id: Option<&str>) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(boot_id.unwrap_or("").as_bytes())
 }
 
 fn length(path: &Path) -> io::Result<Option<u64>> {
@@ -257,6 +284,11 @@ fn damaged(path: &Path, what: &str) -> OpenError {
 /// Looks at a file without changing it.
 fn check(path: &Path, wal_bytes: u64) -> Result<(), Refusal> {
     let bytes = check_header(path, wal_bytes)?;
+    if exists(&beside(path, "-journal")) {
+        // It was cut short while it began to have a log: that must be taken back, which readers cannot do.
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        check_version(&connection)?;
+    }
     let connection = connect_to_read(path)?;
     check_version(&connection)?;
     let clean = meta::<i64>(&connection, "clean")? == Some(1);
@@ -268,10 +300,10 @@ fn check(path: &Path, wal_bytes: u64) -> Result<(), Refusal> {
 
 /// Whether a file is one of ours, as its header tells; its length.
 pub(super) fn check_header(path: &Path, wal_bytes: u64) -> Result<u64, Refusal> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let bytes = file.metadata()?.len();
     let mut header = Vec::with_capacity(HEADER_BYTES);
-    file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+    (&file).take(HEADER_BYTES as u64).read_to_end(&mut header)?;
     if !header.starts_with(MAGIC) {
         return Err(Refusal::NotOurs);
     }
@@ -296,29 +328,36 @@ pub(super) fn check_header(path: &Path, wal_bytes: u64) -> Result<u64, Refusal> 
 }
 
 pub(super) fn check_version(connection: &Connection) -> Result<(), Refusal> {
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found as usize > MIGRATIONS.len() { Err(Refusal::TooNew(found)) } else { Ok(()) }
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match u32::try_from(found) {
+        Ok(found) if found as usize <= MIGRATIONS.len() => Ok(()),
+        Ok(found) => Err(Refusal::TooNew(found)),
+        Err(_) => Err(Refusal::Damaged(format!("its format is said to be {found}"))),
+    }
 }
 
 /// Whether all pages are what they should be.
 pub(super) fn quick_check(connection: &Connection) -> Result<(), Refusal> {
     let result: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    // All in the first line of what is said.
+    let result =
+        result.lines().map(str::trim).filter(|line| !line.starts_with("***")).collect::<Vec<_>>().join("; ");
     if result == "ok" { Ok(()) } else { Err(Refusal::Damaged(result)) }
 }
 
 /// Brings a sound file up to date, and decides whether its life goes on. From here on it is marked as in use.
-fn begin_life(database: &Database, boot_id: Option<&str>) -> rusqlite::Result<String> {
+fn begin_life(database: &Database, boot_id: Option<&str>, left: &Left) -> rusqlite::Result<String> {
     let connection = connect_to_write(database)?;
     // What follows must last: the mark of a clean end must not come back.
     sync_commits(&connection, true)?;
     migrate(&connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let incarnation = match meta(&connection, "incarnation")? {
-        Some(incarnation) if nothing_was_lost(&connection, boot_id)? => incarnation,
+        Some(incarnation) if nothing_was_lost(&connection, boot_id, left)? => incarnation,
         Some(_) => {
             log::warn!(
-                "store: the file is a backup, or the system went down while it was in use: it may lack what \
-                 clients saw, so they begin with it anew"
+                "store: the file is a backup, or was moved, or the system went down while it was in use: it may \
+                 lack what clients saw, so they begin with it anew"
             );
             random_tag()
         }
@@ -334,12 +373,16 @@ fn begin_life(database: &Database, boot_id: Option<&str>) -> rusqlite::Result<St
 }
 
 /// Whether the file has everything that its last life told clients.
-fn nothing_was_lost(connection: &Connection, boot_id: Option<&str>) -> rusqlite::Result<bool> {
+fn nothing_was_lost(connection: &Connection, boot_id: Option<&str>, left: &Left) -> rusqlite::Result<bool> {
     let is_set = |key| Ok::<_, rusqlite::Error>(meta::<i64>(connection, key)? == Some(1));
     if is_set("backup")? {
         return Ok(false);
     }
     let boot_before: Option<Option<String>> = meta(connection, "boot_id")?;
     let same_boot = boot_id.is_some() && boot_before.flatten().as_deref() == boot_id;
+    if same_boot && *left != Left::Whole {
+        // The file was moved, and not with all that lay beside it.
+        return is_set("clean");
+    }
     Ok(is_set("clean")? || is_set("synced")? || same_boot)
 }
