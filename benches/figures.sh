@@ -4,7 +4,7 @@
 # Processor time is compared with a server on plain axum: both are measured in turn, three times, and the medians
 # set against each other, so that the ratios hold on a busy machine as well. The other figures are the best of
 # three runs, and need a quiet one: the load comes from the same processors. Needs bash, cargo, python3, and Linux
-# for /proc. Takes some four minutes after the build.
+# for /proc. Takes a quarter of an hour after the build.
 #
 #   benches/figures.sh > figures.md
 #   ROUNDS=5 benches/figures.sh      # more rounds
@@ -59,13 +59,23 @@ say "building"
 duologue=${CARGO_TARGET_DIR:-$root/target}/release/duologue
 peer=${CARGO_TARGET_DIR:-$root/benches/axum-peer/target}/release/axum-peer
 
-# start NAME: a fresh server on a free port, with its defaults and an empty store. Sets $server and $url.
+# serve DIR SETTINGS...: our server, with what is in that directory.
+serve() {
+    local dir=$1
+    shift
+    exec 3< <(cd "$dir" && exec env -i DUOLOGUE_BIND=127.0.0.1:0 DUOLOGUE_AGENTS="$root/agents.toml" \
+        RUST_LOG=error "$@" "$duologue" serve)
+}
+
+# start NAME [DIR]: a server on a free port, with its defaults and an empty store, or that of a directory. Sets
+# $server and $url.
 start() {
     local line dir
-    dir=$(mktemp -d "$scratch/server.XXXXXX")
+    dir=${2:-$(mktemp -d "$scratch/server.XXXXXX")}
     case $1 in
-    ours) exec 3< <(cd "$dir" && exec env -i DUOLOGUE_BIND=127.0.0.1:0 DUOLOGUE_AGENTS="$root/agents.toml" \
-        RUST_LOG=error "$duologue" serve) ;;
+    ours | normal) serve "$dir" ;;
+    memory) serve "$dir" DUOLOGUE_STORE=memory: ;;
+    full) serve "$dir" DUOLOGUE_DURABILITY=full ;;
     axum) exec 3< <(exec "$peer") ;;
     gathering) exec 3< <(exec "$peer" gather) ;;
     esac
@@ -89,6 +99,36 @@ measure() {
     exec 3<&-
 }
 
+# stores FIGURE OPTIONS...: the same load on each store, one right after the other.
+stores() {
+    local figure=$1 name
+    shift
+    for name in memory normal full; do
+        measure "$figure" "$name" "$round" "$@"
+    done
+}
+
+# rss PID: memory of its own that is in RAM, in KiB.
+rss() { awk '/^RssAnon/ { print $2 }' "/proc/$1/status"; }
+
+# long_session NAME: opens a session of 10,000 messages again and again, at a server that has just started.
+long_session() {
+    local dir=$scratch/long-$1 name=$1
+    mkdir "$dir"
+    say "round $round of $rounds: a session of 10,000 messages, $name"
+    start "$name" "$dir"
+    yes "/echo a message of a few words, as they are" | head -5000 | "$duologue" chat writer --url "$url" >/dev/null
+    if [ "$name" != memory ]; then
+        stop
+        exec 3<&-
+        start "$name" "$dir"
+    fi
+    python3 "$root/benches/open_session.py" "$url" >"$results/long-$name-$round.json"
+    stop
+    exec 3<&-
+    rm -r "$dir"
+}
+
 # both FIGURE OPTIONS...: ours and axum's, one right after the other.
 both() {
     local figure=$1
@@ -110,6 +150,36 @@ for round in $(seq "$rounds"); do
     both use --sessions 2000 --messages 1 --tokens 40 --rate 20
     measure reconnect ours "$round" --sessions 1000 --messages 1 --tokens 1 --reconnect
     measure watchers ours "$round" --sessions 1 --messages 10 --tokens 40 --rate 40 --watchers 500
+    stores burst "${burst[@]}"
+    stores busy --sessions 1000 --messages 3 --tokens 40 --rate 20
+    stores echo --sessions 1 --messages 5000 --tokens 1
+    keep_awake
+    stores awake --sessions 1 --messages 5000 --tokens 1
+    let_sleep
+    stores open --sessions 2000 --messages 0
+    for name in memory normal; do
+        long_session "$name"
+    done
+done
+
+# Sessions that nobody uses: 2,000 at a time, as each has two sockets while it is made.
+stored=$scratch/stored
+mkdir "$stored"
+start normal "$stored"
+for hundred in $(seq 50); do
+    say "storing sessions: $hundred of 50"
+    "$duologue" bench --url "$url" --json --sessions 2000 --messages 1 --tokens 20 >/dev/null
+done
+stop
+exec 3<&-
+for directory in "$stored" ""; do
+    name=$([ -n "$directory" ] && echo stored || echo empty)
+    start normal "$directory"
+    rss "$server" >"$results/$name.start"
+    "$duologue" bench --url "$url" --json --sessions 100 --messages 2 --tokens 20 >/dev/null
+    rss "$server" >"$results/$name.hundred"
+    stop
+    exec 3<&-
 done
 
 python3 - "$results" <<'PYTHON'
@@ -173,6 +243,38 @@ best("1,000 clients dropped, back again, ms, p50", "reconnect", "reconnect_ms.p5
 best("… all of them", "reconnect", "all_back_ms", digits=0, most=150)
 best("500 watchers, from first to last, ms, p50", "watchers", "spread_ms.p50", digits=2)
 best("… p99", "watchers", "spread_ms.p99", digits=2, most=6)
+
+print("\n| | memory | normal | full | normal / memory |")
+print("|---|--:|--:|--:|--:|")
+
+
+def durability(what, figure, field, digits=1, middle=statistics.median, names=("memory", "normal", "full")):
+    found = [middle(values(figure, name, field)) for name in names]
+    cells = [f"{number:,.{digits}f}" for number in found] + [""] * (3 - len(found))
+    print(f"| {what} | {' | '.join(cells)} | {found[1] / found[0]:.2f} |")
+
+
+durability("deltas a second, 500 sessions in a burst", "burst", "deltas_per_second", 0)
+durability("server CPU, µs a delta, the same", "burst", "server_cpu_us_per_delta", 2)
+durability("acknowledgement, ms, p50, 1,000 busy sessions", "busy", "acknowledged_ms.p50", 2)
+durability("… p99", "busy", "acknowledged_ms.p99", 2)
+durability("acknowledgement, ms, p50, one session", "echo", "acknowledged_ms.p50", 3, min)
+durability("… p99", "echo", "acknowledged_ms.p99", 3, min)
+durability("echo, ms, p99, one session", "echo", "first_delta_ms.p99", 3, min)
+durability("the same, processors kept awake", "awake", "first_delta_ms.p99", 3, min)
+durability("sessions opened a second", "open", "sessions_per_second", 0, max)
+durability("opening a session of 10,000 messages, ms, p50", "long", "opened_ms.p50", 2, min, ("memory", "normal"))
+
+
+def kib(name):
+    with open(os.path.join(sys.argv[1], name)) as file:
+        return int(file.read()) / 1024
+
+
+print("\n| memory of the server, MiB | nothing stored | 100,000 sessions stored |")
+print("|---|--:|--:|")
+print(f"| at its start | {kib('empty.start'):.1f} | {kib('stored.start'):.1f} |")
+print(f"| after 100 sessions were used | {kib('empty.hundred'):.1f} | {kib('stored.hundred'):.1f} |")
 
 model = next(
     (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?"

@@ -155,6 +155,7 @@ async fn measure(bench: &Bench, server: &Server, tally: &Rc<RefCell<Tally>>) -> 
         sessions: bench.sessions,
         messages: load.messages,
         sessions_per_second,
+        acknowledged_ms: load.acknowledged,
         first_delta_ms: load.first_delta,
         run_ms: load.run,
         deltas: load.deltas,

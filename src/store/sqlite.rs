@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use self::{
     commands::{KnownCommands, MAX_COMMANDS},
@@ -90,6 +90,8 @@ struct Shared {
     incarnation: String,
     requests: Arc<Queue<Request>>,
     readers: Readers,
+    /// One search at a time, so that there is always a reader for the others.
+    search_turn: Arc<Semaphore>,
     known: Arc<KnownCommands>,
     closing: Arc<AtomicBool>,
     /// Has no sender once the writer has ended.
@@ -132,6 +134,7 @@ impl SqliteStore {
             incarnation: opened.incarnation.clone(),
             requests: requests.clone(),
             readers,
+            search_turn: Arc::new(Semaphore::new(1)),
             known: known.clone(),
             closing: closing.clone(),
             writing,
@@ -279,7 +282,21 @@ impl Store for SqliteStore {
     }
 
     fn search(&self, search: Search) -> BoxFuture<'static, Result<Hits, StoreError>> {
-        self.shared.readers.ask(move |reader| reader.search(&search))
+        let (readers, turn) = (self.shared.readers.clone(), self.shared.search_turn.clone());
+        let ask = move |permit: OwnedSemaphorePermit| {
+            readers.ask(move |reader| {
+                let _permit = permit;
+                reader.search(&search)
+            })
+        };
+        match turn.clone().try_acquire_owned() {
+            Ok(permit) => ask(permit),
+            Err(_) => async move {
+                let permit = turn.acquire_owned().await.expect("it is never closed");
+                ask(permit).await
+            }
+            .boxed(),
+        }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -214,7 +214,7 @@ async fn an_export_is_the_log_by_http_and_on_the_command_line() {
     let mut client = server.client().await;
     let session = client.create("helper").await;
     for _ in 0..3 {
-        client.run(&session, "/lorem 2000").await;
+        client.run(&session, "/count 20000").await;
     }
     client.must(json!({
         "type": "session_management", "session_id": session, "data": { "action": "rename", "title": "Trip *plan*" },

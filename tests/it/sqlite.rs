@@ -1,5 +1,7 @@
 //! The store in SQLite, seen from outside: what a file survives, what it refuses, and copies of it.
 
+#![expect(clippy::unwrap_used, reason = "these are tests; clippy takes their helpers for something else")]
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use duologue::{

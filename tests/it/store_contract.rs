@@ -1,5 +1,7 @@
 //! What every store does, whatever it is made of: one suite, run for each.
 
+#![expect(clippy::unwrap_used, reason = "these are tests; clippy takes their helpers for something else")]
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use duologue::{
@@ -67,9 +69,10 @@ impl Fixture {
         Self::of(MemoryStore::new(usize::MAX), None)
     }
 
-    pub fn sqlite() -> Self {
+    pub fn sqlite(sync_every_commit: bool) -> Self {
         let dir = Scratch::new();
-        Self::of(dir.open(), Some(dir))
+        let options = SqliteOptions { path: dir.file(), sync_every_commit };
+        Self::of(SqliteStore::open(options).expect("the store opens"), Some(dir))
     }
 
     pub fn of(store: impl Store, dir: Option<Scratch>) -> Self {
@@ -280,7 +283,10 @@ macro_rules! for_each_store {
             $(#[tokio::test] async fn $case() { super::$case(super::Fixture::memory()).await; })*
         }
         mod sqlite {
-            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite()).await; })*
+            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite(false)).await; })*
+        }
+        mod sqlite_synced {
+            $(#[tokio::test] async fn $case() { super::$case(super::Fixture::sqlite(true)).await; })*
         }
     };
 }
@@ -354,6 +360,16 @@ async fn a_command_is_remembered_with_its_events_or_not_at_all(mut fixture: Fixt
     fixture.append_with(&topic, Vec::new(), vec![other.clone(), remember("c4")]).await.unwrap();
     assert_eq!(fixture.store.recall(&other.key).await.unwrap().unwrap().done, other.done);
     assert_eq!(fixture.append_with(&topic, Vec::new(), vec![remember("c4")]).await, Err(duplicate()));
+
+    // Two copies at once: one of them is carried out.
+    let copies = [0, 1].map(|_| Append {
+        topic: topic.clone(),
+        expected_seq: 2,
+        events: Vec::new(),
+        commands: vec![remember("c5")],
+    });
+    let [first, second] = copies.map(|copy| fixture.store.append(copy));
+    assert_eq!((first.await, second.await), (Ok(Appended::default()), Err(duplicate())));
 }
 
 async fn what_is_written_one_after_the_other_is_written_in_that_order(mut fixture: Fixture) {
@@ -759,6 +775,9 @@ async fn messages_are_found_by_their_words(mut fixture: Fixture) {
     assert_eq!(found("bread").await, [hit(5), hit(3)], "newest first");
     assert_eq!(found("BAKE bre").await, [hit(3)]);
     assert_eq!(found("bre bake").await, [], "only the last word may be cut");
+    assert_eq!(found("bread f").await, [hit(5)]);
+    assert_eq!(found("ba").await, [hit(3)]);
+    assert_eq!(found("z").await, []);
     assert_eq!(found("needle").await, [], "what nobody said is not found");
     assert_eq!(found("secret").await, [], "what is somebody else's is not found");
     assert_eq!(found("bread AND flour").await, [], "words are words");

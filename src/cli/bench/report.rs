@@ -9,6 +9,8 @@ pub struct Report {
     pub sessions: usize,
     pub messages: u64,
     pub sessions_per_second: f64,
+    /// From a message to the reply that says that it is in the log.
+    pub acknowledged_ms: Spread,
     pub first_delta_ms: Spread,
     pub run_ms: Spread,
     /// Those that watchers got are counted as well.
@@ -54,6 +56,7 @@ impl Report {
             ("sessions", self.sessions.to_string()),
             ("messages answered", self.messages.to_string()),
             ("sessions opened a second", format!("{:.0}", self.sessions_per_second)),
+            ("acknowledged, ms p50 / p99 / max", spread(&self.acknowledged_ms)),
             ("first delta, ms p50 / p99 / max", spread(&self.first_delta_ms)),
             ("whole run, ms p50 / p99 / max", spread(&self.run_ms)),
             ("deltas", self.deltas.to_string()),

@@ -92,11 +92,16 @@ impl Session {
         let sent = Instant::now();
         self.backend.send(&command).await?;
         let mut first_delta = None;
-        loop {
+        // Both sockets say something of it, in any order.
+        let (mut acknowledged, mut finished) = (false, false);
+        while !(acknowledged && finished) {
             let text = tokio::select! {
                 text = self.frontend.next_text() => text?,
                 reply = self.backend.next_json() => {
-                    check_reply(&reply?)?;
+                    if is_acknowledgement(&reply?)? {
+                        acknowledged = true;
+                        tally.borrow_mut().acknowledged.record(sent.elapsed());
+                    }
                     continue;
                 }
             };
@@ -106,13 +111,14 @@ impl Session {
                     first_delta.get_or_insert_with(|| sent.elapsed());
                 }
                 Seen::Finished => {
+                    finished = true;
                     tally.run.record(sent.elapsed());
                     first_delta.into_iter().for_each(|elapsed| tally.first_delta.record(elapsed));
-                    return Ok(());
                 }
                 Seen::Durable | Seen::Other => {}
             }
         }
+        Ok(())
     }
 
     /// Breaks both connections off: the server gets no close frame.
@@ -207,8 +213,8 @@ fn accepted(seq: u64, subscribed: &Subscribed<'_>) -> anyhow::Result<u64> {
     Ok(head)
 }
 
-fn check_reply(reply: &Value) -> anyhow::Result<()> {
-    // Heartbeats come here as well.
-    ensure!(reply["ok"] != Value::Bool(false), "a command was refused: {}", reply["error"]["message"]);
-    Ok(())
+/// Whether a frame says that the command is done; heartbeats come on the same socket.
+fn is_acknowledgement(frame: &Value) -> anyhow::Result<bool> {
+    ensure!(frame["ok"] != Value::Bool(false), "a command was refused: {}", frame["error"]["message"]);
+    Ok(frame["ok"] == Value::Bool(true))
 }

@@ -13,6 +13,8 @@ use super::oracle::Counts;
 #[derive(Debug, Default)]
 pub struct Tally {
     pub counts: Counts,
+    /// From a message to its acknowledgement.
+    pub acknowledged: Histogram,
     pub first_delta: Histogram,
     pub run: Histogram,
     pub errors: u64,
@@ -59,6 +61,7 @@ struct Sighting {
 pub struct Load {
     pub messages: u64,
     pub deltas: u64,
+    pub acknowledged: Spread,
     pub first_delta: Spread,
     pub run: Spread,
 }
@@ -68,6 +71,7 @@ impl Tally {
         Load {
             messages: self.run.count,
             deltas: self.counts.deltas,
+            acknowledged: self.acknowledged.spread(),
             first_delta: self.first_delta.spread(),
             run: self.run.spread(),
         }

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,8 @@ const RETRY_PAGES: u32 = 1_000;
 pub(super) struct WriteAheadLog {
     /// Pages in the log, as of the last commit.
     pages: Arc<AtomicU32>,
+    /// Something was written since `after_commit` last looked.
+    wrote: Arc<AtomicBool>,
     asked_at: u32,
     truncate_at: u32,
     fold: Fold,
@@ -66,6 +68,7 @@ pub(super) fn start(database: Database) -> std::io::Result<(WriteAheadLog, std::
     })?;
     let log = WriteAheadLog {
         pages: Arc::default(),
+        wrote: Arc::default(),
         asked_at: 0,
         truncate_at: MAX_PAGES,
         fold: Fold::Written,
@@ -87,17 +90,21 @@ fn checkpoint(database: &Database, connection: Option<Connection>) -> rusqlite::
 impl WriteAheadLog {
     /// Has a connection count the pages that it writes.
     pub(super) fn watch(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
-        let counter = self.pages.clone();
+        let (counter, wrote) = (self.pages.clone(), self.wrote.clone());
         // A crash may have left some.
         self.fold = Fold::Written;
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
             counter.store(pages.try_into().unwrap_or(0), Ordering::Relaxed);
+            wrote.store(true, Ordering::Relaxed);
             Ok(())
         }))
     }
 
     /// After each commit: asks for a checkpoint when one is due, and cuts the log off when it is too long.
     pub(super) fn after_commit(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if !self.wrote.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
         let pages = self.pages.load(Ordering::Relaxed);
         self.fold = Fold::Written;
         if pages < self.asked_at {
@@ -128,6 +135,8 @@ impl WriteAheadLog {
                 self.fold = Fold::Asked;
                 self.ask();
             }
+            // While the other thread is at it, the writer has better things to do than to wait for it.
+            Fold::Asked if self.in_checkpoint.try_lock().is_err() => {}
             Fold::Asked => drop(self.truncate(connection)?),
             Fold::Truncated => {}
         }

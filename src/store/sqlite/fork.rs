@@ -92,6 +92,10 @@ impl Writer {
         copying: &mut Copying,
     ) -> rusqlite::Result<Outcome> {
         let end = slice_end(connection, copying)?;
+        if end == copying.copied && !copying.is_complete() {
+            // Events are missing in its source: the file is not what it was.
+            return Ok(Outcome::Refused(AppendError::Conflict));
+        }
         if end > copying.copied {
             let base = self.take_ids(number(end - copying.copied)) - number(copying.copied) - 1;
             let mut copy = connection.prepare_cached(

@@ -315,7 +315,14 @@ fn begin_life(database: &Database, boot_id: Option<&str>) -> rusqlite::Result<St
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let incarnation = match meta(&connection, "incarnation")? {
         Some(incarnation) if nothing_was_lost(&connection, boot_id)? => incarnation,
-        _ => random_tag(),
+        Some(_) => {
+            log::warn!(
+                "store: the file is a backup, or the system went down while it was in use: it may lack what \
+                 clients saw, so they begin with it anew"
+            );
+            random_tag()
+        }
+        None => random_tag(),
     };
     set_meta(&connection, "incarnation", &incarnation)?;
     set_meta(&connection, "boot_id", boot_id)?;

@@ -93,3 +93,35 @@ impl<T> Queue<T> {
         self.state.lock().expect("no panic while locked")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_takes_what_it_has_room_for_until_it_is_closed() {
+        let queue = Queue::new(2);
+
+        assert_eq!(queue.push(1), Ok(()));
+        assert_eq!(queue.push(2), Ok(()));
+        assert_eq!(queue.push(3), Err(Refused::Full));
+        assert!(matches!(queue.pop(None), Popped::Item(1)));
+        assert_eq!(queue.push(3), Ok(()));
+        queue.close();
+        assert_eq!(queue.push(4), Err(Refused::Closed));
+
+        assert!(matches!(queue.pop(None), Popped::Item(2)));
+        assert!(matches!(queue.pop(Some(Duration::ZERO)), Popped::Item(3)));
+        assert!(matches!(queue.pop(None), Popped::Closed));
+    }
+
+    #[test]
+    fn who_waits_is_told_of_the_end() {
+        let queue: Queue<()> = Queue::new(1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| matches!(queue.pop(None), Popped::Closed));
+            queue.close();
+            assert!(waiting.join().unwrap());
+        });
+    }
+}

@@ -19,8 +19,8 @@ use super::{
     failure::{AbortOnPanic, Complaints, explain},
     open::{self, Refusal, beside, connect_to_read, meta},
     queue::{Popped, Queue, Refused},
-    rows::{EVENT_COLUMNS, Place, event, find_log, find_place, number, record, session_id, unsigned},
-    schema::{is_message, is_preamble, kind},
+    rows::{Place, event, find_log, find_place, number, record, session_id, unsigned},
+    schema::{is_message, is_preamble, is_searched, kind},
 };
 use crate::{
     core::{
@@ -43,6 +43,8 @@ const THREADS: usize = 2;
 const LIST_SLICE: usize = 1_000;
 /// A search ends its page early once it has looked at so many messages, or for so long.
 const SEARCH_ROWS: usize = 4_000;
+/// Characters that the beginning of a word must have for the index to be asked for it.
+const INDEXED_BEGINNING: usize = 3;
 const SEARCH_TIME: Duration = Duration::from_millis(100);
 
 // ---- the threads ----
@@ -134,6 +136,27 @@ impl Desk {
 
 // ---- the questions ----
 
+// The questions that must not take longer with more to choose from; a test looks at how SQLite answers them.
+
+const AFTER: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq > ?2 ORDER BY seq";
+const BEFORE: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq < ?2 ORDER BY seq DESC";
+const NEWEST: &str = "SELECT seq, kind, at, event_id, run_id, body FROM events
+    WHERE log_id = ?1 AND seq > ?2 ORDER BY seq DESC";
+const HIT: &str = "SELECT seq, kind, at, event_id, run_id, body, topic, title
+    FROM events JOIN logs ON logs.id = events.log_id WHERE events.id = ?1 AND owner = ?2";
+const FOUND: &str = "SELECT rowid FROM search WHERE search MATCH ?2 AND rowid < ?1 ORDER BY rowid DESC";
+const MESSAGES: &str = "SELECT id FROM events WHERE id < ?1 ORDER BY id DESC";
+const LIST: &str = "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
+    WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
+    ORDER BY updated_at DESC, topic";
+const UNFINISHED: &str = "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2";
+const HAS_ENDED: &str = "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
+    WHERE logs.topic = ?1 AND events.run_id = ?2 AND events.kind = 10";
+const PARTIAL: &str = "SELECT chunks.run_id, chunks.message_id, chunks.text
+    FROM chunks JOIN logs ON chunks.log_id = logs.id WHERE logs.topic = ?1 ORDER BY chunks.id";
+
 /// A connection that only reads.
 pub(super) struct Reader {
     connection: Connection,
@@ -169,14 +192,11 @@ impl Reader {
             let Some(Place { id, head }) = find_place(connection, topic, &self.incarnation)? else {
                 return Ok(None);
             };
-            let (compare, order, seq) = match from {
-                ReadFrom::After(seq) => (">", "ASC", seq),
-                ReadFrom::Before(seq) => ("<", "DESC", seq),
+            let (question, seq) = match from {
+                ReadFrom::After(seq) => (AFTER, seq),
+                ReadFrom::Before(seq) => (BEFORE, seq),
             };
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {EVENT_COLUMNS} FROM events
-                 WHERE log_id = ?1 AND seq {compare} ?2 ORDER BY seq {order}"
-            ))?;
+            let mut statement = connection.prepare_cached(question)?;
             let rows = statement.query(params![id, number(seq)])?;
             let (mut events, more) = take(rows, limit, |_| true, |row| event(row, topic, &head.epoch))?;
             if matches!(from, ReadFrom::Before(_)) {
@@ -198,9 +218,7 @@ impl Reader {
             let Some(state) = log.state else { return Ok(None) };
             let mut messages = preamble(connection, log.id, &topic, &log.epoch)?;
             let after = messages.last().map_or(0, |event| event.seq());
-            let mut newest = connection.prepare_cached(&format!(
-                "SELECT {EVENT_COLUMNS} FROM events WHERE log_id = ?1 AND seq > ?2 ORDER BY seq DESC"
-            ))?;
+            let mut newest = connection.prepare_cached(NEWEST)?;
             let rows = newest.query(params![log.id, number(after)])?;
             let (mut kept, truncated) = take(rows, limit, is_message, |row| event(row, &topic, &log.epoch))?;
             kept.reverse();
@@ -210,10 +228,7 @@ impl Reader {
     }
 
     pub(super) fn partial(&self, id: &SessionId) -> rusqlite::Result<Option<Partial>> {
-        let mut pieces = self.connection.prepare_cached(
-            "SELECT chunks.run_id, chunks.message_id, chunks.text
-             FROM chunks JOIN logs ON chunks.log_id = logs.id WHERE logs.topic = ?1 ORDER BY chunks.id",
-        )?;
+        let mut pieces = self.connection.prepare_cached(PARTIAL)?;
         let mut rows = pieces.query([Topic::Session(id.clone()).to_string()])?;
         let mut partial: Option<Partial> = None;
         while let Some(row) = rows.next()? {
@@ -232,10 +247,7 @@ impl Reader {
 
     pub(super) fn has_ended(&self, id: &SessionId, run_id: RunId) -> rusqlite::Result<bool> {
         self.connection
-            .prepare_cached(
-                "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
-                 WHERE logs.topic = ?1 AND events.run_id = ?2 AND events.kind = 10",
-            )?
+            .prepare_cached(HAS_ENDED)?
             .exists(params![Topic::Session(id.clone()).to_string(), run_id.as_bytes()])
     }
 
@@ -246,9 +258,7 @@ impl Reader {
     ) -> rusqlite::Result<Vec<SessionId>> {
         let after = after.map_or_else(String::new, |id| Topic::Session(id.clone()).to_string());
         self.connection
-            .prepare_cached(
-                "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2",
-            )?
+            .prepare_cached(UNFINISHED)?
             .query_map(params![after, number(limit)], |row| session_id(row, 0))?
             .collect()
     }
@@ -265,11 +275,7 @@ impl Reader {
             Some((updated_at, id)) => (updated_at.0, Topic::Session(id.clone()).to_string()),
             None => (i64::MAX, String::new()),
         };
-        let mut statement = self.connection.prepare_cached(
-            "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
-             WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
-             ORDER BY updated_at DESC, topic",
-        )?;
+        let mut statement = self.connection.prepare_cached(LIST)?;
         let mut rows = statement.query(params![filter.owner.as_str(), updated_at, topic])?;
         let mut slice = ListSlice { records: Vec::new(), next: None };
         for seen in 1.. {
@@ -288,31 +294,36 @@ impl Reader {
     }
 
     pub(super) fn search(&self, search: &Search) -> rusqlite::Result<Hits> {
+        let Sought { in_index, beginning } = Sought::of(&search.words);
         self.at_once(|connection| {
             let mut hits = Hits { indexed_to: indexed_to(connection)?, ..Hits::default() };
-            let mut statement = connection.prepare_cached(
-                "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC",
-            )?;
+            let mut candidates =
+                connection.prepare_cached(if in_index.is_some() { FOUND } else { MESSAGES })?;
             let after = search.after.map_or(i64::MAX, number);
-            let mut rows = statement.query(params![match_words(&search.words), after])?;
+            let mut rows = match in_index {
+                Some(words) => candidates.query(params![after, words])?,
+                None => candidates.query([after])?,
+            };
+            // The first row is where the index does its work.
+            let mut row = rows.next()?;
             let started = Instant::now();
-            // Of what was looked at last.
-            let mut next = None;
+            let mut last = None;
             let mut seen = 0;
-            while let Some(row) = rows.next()? {
-                let place: i64 = row.get(0)?;
-                let hit = hit(connection, place, search)?;
+            while let Some(candidate) = row {
+                let place: i64 = candidate.get(0)?;
+                let hit = hit(connection, place, search, beginning.as_ref())?;
                 if hits.hits.len() >= search.limit && hit.is_some() {
-                    hits.next = next;
+                    hits.next = last;
                     break;
                 }
                 hits.hits.extend(hit);
-                next = Some(unsigned(place));
+                last = Some(unsigned(place));
                 seen += 1;
                 if seen >= SEARCH_ROWS || started.elapsed() > SEARCH_TIME {
-                    hits.next = next;
+                    hits.next = last;
                     break;
                 }
+                row = rows.next()?;
             }
             Ok(hits)
         })
@@ -332,9 +343,8 @@ fn preamble(
     topic: &Topic,
     epoch: &Epoch,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE log_id = ?1 ORDER BY seq"))?;
-    let mut rows = statement.query([log])?;
+    let mut statement = connection.prepare_cached(AFTER)?;
+    let mut rows = statement.query([log, 0])?;
     let mut preamble = Vec::new();
     while let Some(row) = rows.next()? {
         match row.get(1)? {
@@ -387,25 +397,49 @@ fn indexed_to(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     Ok(Some(Timestamp(at.unwrap_or(0))))
 }
 
-/// The words as FTS5 wants them: all of them, the last one the beginning of a word.
-fn match_words(words: &Words) -> String {
-    // They are letters and digits only; in quotes none of them is an operator.
-    let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
-    quoted.join(" AND ") + "*"
+/// What the index is asked for, and what is left to look for in the messages themselves.
+struct Sought {
+    /// All of these words, as FTS5 wants them; `None`: any message.
+    in_index: Option<String>,
+    /// A word must begin so. So many do that the index would gather them for seconds, while the messages that
+    /// the next page needs are soon found.
+    beginning: Option<Words>,
 }
 
-/// A message that the index has, if it is the owner's and still there.
-fn hit(connection: &Connection, id: i64, search: &Search) -> rusqlite::Result<Option<Hit>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT_COLUMNS}, topic, title FROM events JOIN logs ON logs.id = events.log_id
-         WHERE events.id = ?1 AND owner = ?2"
-    ))?;
+impl Sought {
+    fn of(words: &Words) -> Self {
+        // They are letters and digits only; in quotes none of them is an operator.
+        let mut quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        let last = words.iter().last().unwrap_or_default();
+        if last.chars().count() >= INDEXED_BEGINNING {
+            return Self { in_index: Some(quoted.join(" AND ") + "*"), beginning: None };
+        }
+        quoted.pop();
+        let in_index = (!quoted.is_empty()).then(|| quoted.join(" AND "));
+        Self { in_index, beginning: Words::of(last) }
+    }
+}
+
+/// A message that may be a hit, if it is the owner's and still there.
+fn hit(
+    connection: &Connection,
+    id: i64,
+    search: &Search,
+    beginning: Option<&Words>,
+) -> rusqlite::Result<Option<Hit>> {
+    let mut statement = connection.prepare_cached(HIT)?;
     let mut rows = statement.query(params![id, search.owner.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
+    if !is_searched(row.get(1)?) {
+        return Ok(None);
+    }
     let session_id = session_id(row, 6)?;
     // Only its text is of interest.
     let event = event(row, &Topic::System, &"".into())?;
     let Some(text) = event.as_durable().and_then(searched_text) else { return Ok(None) };
+    if beginning.is_some_and(|beginning| !beginning.are_in(text)) {
+        return Ok(None);
+    }
     let excerpt = search.words.excerpt(text);
     Ok(Some(Hit { session_id, title: row.get(7)?, seq: event.seq() as Seq, excerpt }))
 }
@@ -444,4 +478,29 @@ impl SqliteReader {
 
 fn failed(error: rusqlite::Error) -> StoreError {
     StoreError(explain(&error).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::schema::migrate;
+
+    #[test]
+    fn no_question_looks_at_everything_or_sorts() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection).unwrap();
+        for question in [AFTER, BEFORE, NEWEST, HIT, MESSAGES, LIST, UNFINISHED, HAS_ENDED] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+            let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
+            for step in steps.map(Result::unwrap) {
+                assert!(step.starts_with("SEARCH "), "{step}: {question}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_say_what_the_core_says() {
+        // The number stands in the schema.
+        assert!(HAS_ENDED.ends_with(&format!("kind = {}", kind::RUN_FINISHED)));
+    }
 }

@@ -37,9 +37,6 @@ struct Rest {
     messages: u64,
 }
 
-/// What the columns of a row of `events` must be selected as, for [`event`].
-pub(super) const EVENT_COLUMNS: &str = "seq, kind, at, event_id, run_id, body";
-
 /// A number as SQLite has it; no log is so long that it matters.
 pub(super) fn number(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
@@ -81,7 +78,7 @@ pub(super) fn session_id(row: &Row<'_>, column: usize) -> rusqlite::Result<Sessi
     }
 }
 
-/// The event of a row of [`EVENT_COLUMNS`].
+/// The event of a row that begins with seq, kind, at, event_id, run_id, body.
 pub(super) fn event(row: &Row<'_>, topic: &Topic, epoch: &Epoch) -> rusqlite::Result<Event> {
     let position = Position { epoch: epoch.clone(), seq: unsigned(row.get(0)?) };
     let run_id = row.get::<_, Option<[u8; 16]>>(4)?.map(RunId::from_bytes);

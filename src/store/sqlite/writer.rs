@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     checkpointer::WriteAheadLog,
-    commands::{self, KnownCommands, MAX_COMMANDS},
+    commands::{self, KeyHash, KnownCommands, MAX_COMMANDS},
     failure::{AbortOnPanic, Complaints, explain},
     fork::Copying,
     log_cache::LogCache,
@@ -44,7 +44,7 @@ const GROUP_EVENTS: usize = 256;
 /// How long a store without a connection waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long nothing must have come before the log of the file is folded back.
-const IDLE: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_secs(1);
 /// How often old commands are looked for when nothing else is to do.
 const LOOK_FOR_EXPIRED: Duration = Duration::from_secs(60);
 /// Half of the logs that are known at a time.
@@ -78,8 +78,9 @@ pub(super) struct Writer {
     complaints: Complaints,
     pub(super) logs: LogCache,
     known: Arc<KnownCommands>,
+    /// Of the commands in the transaction that is going.
+    fresh: Vec<KeyHash>,
     commands: usize,
-    max_commands: usize,
     looked_for_expired: Instant,
     next_event: i64,
     /// Forks that are being copied.
@@ -114,8 +115,8 @@ impl Writer {
             complaints: Complaints::new("the writer"),
             logs: LogCache::new(CACHED_LOGS),
             known,
+            fresh: Vec::new(),
             commands: 0,
-            max_commands: MAX_COMMANDS,
             looked_for_expired: Instant::now(),
             next_event: 1,
             copying: VecDeque::new(),
@@ -225,6 +226,8 @@ impl Writer {
             Ok(done)
         })();
         let done = done.map_err(|error| self.fail(&error))?;
+        self.commands += self.fresh.len();
+        self.fresh.drain(..).for_each(|key| self.known.insert(&key));
         // The transaction is there, whatever becomes of this.
         let after = (|| {
             if relaxed {
@@ -243,6 +246,7 @@ impl Writer {
     fn fail(&mut self, error: &rusqlite::Error) -> StoreError {
         self.complaints.log(error);
         self.logs.clear();
+        self.fresh.clear();
         let failed = StoreError(explain(error).to_owned());
         for (_, reply) in self.copying.drain(..) {
             let _ = reply.send(Err(failed.clone().into()));
@@ -449,7 +453,7 @@ impl Writer {
     ) -> rusqlite::Result<Option<AppendError>> {
         for command in new {
             let key = commands::hash(&command.key);
-            if self.known.may_know(&key)
+            if (self.fresh.contains(&key) || self.known.may_know(&key))
                 && let Some(remembered) = commands::recall(connection, &key)?
             {
                 return Ok(Some(AppendError::Duplicate(Box::new(remembered))));
@@ -460,10 +464,7 @@ impl Writer {
 
     pub(super) fn remember(&mut self, connection: &Connection, new: &[Remember]) -> rusqlite::Result<()> {
         for command in new {
-            let key = commands::remember(connection, command)?;
-            // Too early if the commit fails: then it is only asked for in vain.
-            self.known.insert(&key);
-            self.commands += 1;
+            self.fresh.push(commands::remember(connection, command)?);
         }
         Ok(())
     }
@@ -508,13 +509,13 @@ impl Writer {
     }
 
     fn too_many_commands(&self) -> bool {
-        self.commands > self.max_commands
+        self.commands > MAX_COMMANDS
     }
 
     fn forget_commands(&mut self) {
-        let (count, max) = (self.commands, self.max_commands);
-        let forgotten =
-            self.in_transaction(false, |_, connection| commands::forget_slice(connection, count, max));
+        let count = self.commands;
+        let forgotten = self
+            .in_transaction(false, |_, connection| commands::forget_slice(connection, count, MAX_COMMANDS));
         let forgotten = forgotten.unwrap_or(0);
         self.commands = self.commands.saturating_sub(forgotten);
         if forgotten < commands::SLICE {

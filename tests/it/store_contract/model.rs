@@ -129,7 +129,7 @@ fn commands(command: Option<u8>) -> Vec<Remember> {
 /// The two, which say the same but for the second part of their epochs.
 struct Pair {
     memory: Fixture,
-    sqlite: SqliteStore,
+    sqlite: Option<SqliteStore>,
     dir: Scratch,
     names: Names,
 }
@@ -141,7 +141,11 @@ impl Pair {
             runs: (0..6).map(|_| RunId::new()).collect(),
             messages: (0..12).map(|_| MessageId::new()).collect(),
         };
-        Self { memory: Fixture::memory(), sqlite: dir.open(), dir, names }
+        Self { memory: Fixture::memory(), sqlite: Some(dir.open()), dir, names }
+    }
+
+    fn sqlite(&self) -> &SqliteStore {
+        self.sqlite.as_ref().expect("it is only away while it is opened")
     }
 
     /// Appends the same to both; the same answer from both.
@@ -158,7 +162,7 @@ impl Pair {
         let append =
             |events| Append { topic: topic.clone(), expected_seq, events, commands: commands.clone() };
         let one = self.memory.store.append(append(events.clone())).await;
-        let two = self.sqlite.append(append(events)).await;
+        let two = self.sqlite().append(append(events)).await;
         prop_assert_eq!(one, two);
         Ok(())
     }
@@ -181,7 +185,7 @@ impl Pair {
                 let (run, message) = self.names.message(*message);
                 let checkpoint = checkpoint(&session(*number), run, message, "piece");
                 let one = self.memory.store.checkpoint(checkpoint.clone()).await;
-                let two = self.sqlite.checkpoint(checkpoint).await;
+                let two = self.sqlite().checkpoint(checkpoint).await;
                 prop_assert_eq!(one, two);
                 Ok(())
             }
@@ -189,18 +193,17 @@ impl Pair {
             Act::Delete { session: number, command } => {
                 let topic = session(*number);
                 let one = self.memory.store.delete(id(&topic), commands(*command)).await;
-                let two = self.sqlite.delete(id(&topic), commands(*command)).await;
+                let two = self.sqlite().delete(id(&topic), commands(*command)).await;
                 prop_assert_eq!(one, two);
                 Ok(())
             }
             Act::Reopen { clean } => {
                 if *clean {
-                    self.sqlite.close().await;
+                    self.sqlite().close().await;
                 }
                 // The file is locked for as long as the store lives.
-                let options = SqliteOptions { path: self.dir.0.join("other.db"), sync_every_commit: false };
-                self.sqlite = SqliteStore::open(options).expect("the store opens");
-                self.sqlite = self.dir.open();
+                self.sqlite = None;
+                self.sqlite = Some(self.dir.open());
                 Ok(())
             }
             Act::Compare => self.compare().await,
@@ -222,7 +225,7 @@ impl Pair {
         });
         let [one, two] = forks;
         let one = self.memory.store.fork(one).await;
-        let two = self.sqlite.fork(two).await;
+        let two = self.sqlite().fork(two).await;
         if let (Err(_), Some(epoch)) = (&one, epoch_before) {
             self.memory.epochs.insert(to, epoch);
         }
@@ -231,7 +234,7 @@ impl Pair {
     }
 
     async fn compare(&self) -> Result<(), TestCaseError> {
-        let (one, two) = (&self.memory.store, &self.sqlite);
+        let (one, two) = (&self.memory.store, self.sqlite());
         for topic in (100..106).map(session).chain([Topic::System]) {
             let heads = (one.head(&topic).await.unwrap(), two.head(&topic).await.unwrap());
             let plain = |head: Option<Head>| {
@@ -279,7 +282,7 @@ impl Pair {
     }
 
     async fn compare_lists(&self) -> Result<(), TestCaseError> {
-        let (one, two) = (&self.memory.store, &self.sqlite);
+        let (one, two) = (&self.memory.store, self.sqlite());
         for number in 0..20 {
             let key = remember(&format!("c{number}")).key;
             prop_assert_eq!(one.recall(&key).await, two.recall(&key).await);
@@ -309,7 +312,7 @@ impl Pair {
             two.search(search("x")).await.unwrap().indexed_to.is_none()
         })
         .await;
-        for query in ["apple", "banana cherry", "date elder", "berry", "fig gra"] {
+        for query in ["apple", "banana cherry", "date elder", "berry", "fig gra", "d", "grape a"] {
             let mut after = (None, None);
             loop {
                 let page = |after| Search { after, limit: 7, ..search(query) };
@@ -348,7 +351,7 @@ fn plain_record(
 
 #[test]
 fn both_stores_answer_the_same() {
-    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 32, failure_persistence: None, ..Config::default() });
     let acts = vec(act(), 1..60);
     let outcome = runner.run(&acts, |acts| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
