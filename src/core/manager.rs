@@ -25,7 +25,7 @@ use super::{
     fork,
     ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
     pace::Permits,
-    ports::{AppendError, Fork, Remembered, Store, StoreError},
+    ports::{AppendError, Fork, PageLimit, ReadFrom, Remembered, Store, StoreError},
     profile::{AgentProfile, Profiles},
     restore::{Restored, restore},
     session::{SessionState, SessionStatus},
@@ -381,7 +381,7 @@ impl AgentManager {
     /// Closes a session, where there is one, and creates another in its place.
     ///
     /// The new id is taken first, so that the old log can name it; the command is remembered with the new
-    /// log. A retry after a crash between the two finds the old one closed, and goes on.
+    /// log. A retry after a crash between the two finds the old one closed, and begins the one that it names.
     fn refresh(&mut self, caller: Caller, agent_id: &AgentId, old: Option<SessionId>, reply: ReplyTo) {
         let Some(profile) = self.profiles.get(agent_id) else {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
@@ -399,14 +399,29 @@ impl AgentManager {
             };
             let order =
                 Order::Close { reason: CloseReason::Refreshed, replaced_by: Some(session_id.clone()) };
+            let closed_before = old.clone();
             manager.close(caller.clone(), old.clone(), order, move |manager, closed| {
-                if let Err(problem) = closed
-                    && !matches!(problem.code, ErrorCode::SessionNotFound | ErrorCode::SessionClosed)
-                {
-                    manager.give_back(&session_id);
-                    return reply.refuse(problem);
+                let mut new = NewSession { caller, profile, session_id, title: None, reply };
+                match closed.map_err(|problem| (problem.code, problem)) {
+                    Ok(_) | Err((ErrorCode::SessionNotFound, _)) => manager.begin(new),
+                    Err((ErrorCode::SessionClosed, _)) => {
+                        let promised = successor(manager.store.clone(), closed_before);
+                        manager.completions.push(promised, |manager, promised, _| {
+                            if let Ok(Some(promised)) = promised
+                                && promised.agent_id() == new.profile.card.id
+                                && manager.reserved.insert(promised.clone())
+                            {
+                                manager.give_back(&new.session_id);
+                                new.session_id = promised;
+                            }
+                            manager.begin(new);
+                        });
+                    }
+                    Err((_, problem)) => {
+                        manager.give_back(&new.session_id);
+                        new.reply.refuse(problem);
+                    }
                 }
-                manager.begin(NewSession { caller, profile, session_id, title: None, reply });
             });
             manager.let_go(&old);
         };
@@ -743,6 +758,19 @@ impl Numbers {
         self.digits += 1;
         self.taken = 0;
     }
+}
+
+/// The session that a closed one names as its successor, if that was never begun.
+async fn successor(store: Arc<dyn Store>, closed: SessionId) -> Result<Option<SessionId>, StoreError> {
+    let last = PageLimit { events: 1, bytes: usize::MAX };
+    let page = store.read(&Topic::Session(closed), ReadFrom::Before(Seq::MAX), last).await?;
+    let last = page.and_then(|page| page.events.into_iter().next());
+    let named = match last.as_ref().and_then(|event| event.as_durable()) {
+        Some(Durable::SessionClosed { replaced_by: Some(named), .. }) => named.clone(),
+        _ => return Ok(None),
+    };
+    let head = store.head(&Topic::Session(named.clone())).await?;
+    Ok(head.is_none().then_some(named))
 }
 
 /// Tells an agent that the server is going to stop.

@@ -46,6 +46,8 @@ effect(() => {
 });
 
 addEventListener('online', () => client.wake());
+// What is sent as the page is hidden may not get through any more; this comes a moment earlier.
+addEventListener('beforeunload', () => client.commitDeletions());
 // A page that lets go of its sockets may be kept whole, and be back at once.
 addEventListener('pagehide', () => client.suspend());
 addEventListener('pageshow', ({ persisted }) => persisted && client.resume());

@@ -74,6 +74,18 @@ for (const colorScheme of ['light', 'dark']) {
     await tab.text('This chat is closed').waitFor();
     await assertAccessible(tab, 'a closed chat');
 
+    await tab.page.getByRole('searchbox').fill('and then');
+    await tab.page.locator('mark').first().waitFor();
+    await assertAccessible(tab, 'what was found in messages');
+    await stage.shot(tab, `09-${colorScheme}-hits`);
+    await tab.page.getByRole('searchbox').fill('');
+    await tab.chooseAction('Delete');
+    await tab.button('Undo').waitFor();
+    await assertAccessible(tab, 'a deleted chat');
+    await stage.shot(tab, `09-${colorScheme}-undo`);
+    await tab.button('Undo').click();
+    await tab.ready();
+
     tab.losesConnections = true;
     await stage.server.kill();
     await tab.connectionDialog.waitFor();
@@ -100,7 +112,7 @@ e2e('the accessibility tree has a name for everything', async (stage) => {
     'log: Messages',
     'form: Message',
     'textbox: Message Helper',
-    'searchbox: Search chats',
+    'searchbox: Search chats and messages',
     'button: Send',
     'button: Stop',
     'button: Hide chats',

@@ -67,7 +67,7 @@ e2e('the menu, the help and the search answer to their keys', async (stage) => {
   await keyboard.press('ArrowDown');
   assert.match(await tab.focused(), /Close/);
   await keyboard.press('End');
-  assert.match(await tab.focused(), /Refresh/);
+  assert.match(await tab.focused(), /Delete/);
   await stage.shot(tab, '09-menu');
   await keyboard.press('Escape');
   await tab.focusReaches(/Actions for/);
@@ -89,7 +89,7 @@ e2e('the menu, the help and the search answer to their keys', async (stage) => {
   await tab.focusReaches(/Actions for Trip plan/);
 
   await keyboard.press('Control+k');
-  await tab.focusReaches(/^input Search chats/);
+  await tab.focusReaches(/^input Search chats and messages/);
   await keyboard.type('nothing like it');
   await tab.page.getByText('No chat is called “nothing like it”').waitFor();
   await stage.shot(tab, '09-search');

@@ -1,10 +1,21 @@
 //! Many clients at once, and everything at once for a while.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use duologue::{
+    core::{
+        event::{Durable, Event, Timestamp},
+        ids::{AgentId, Epoch, Principal, SessionId, Topic},
+        ports::{Append, Store},
+    },
+    store::sqlite::{SqliteOptions, SqliteStore},
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::{Rng, RngExt as _, SeedableRng, rngs::StdRng};
@@ -15,7 +26,7 @@ use crate::{
     hostile::Raw,
     support::{
         Client, Network, Server, Socket, Watched, assert_well_formed, chat, chat_on_busy, create, manage,
-        stop, subscribe, topic, unique, until,
+        scratch_dir, stop, subscribe, topic, unique, until,
     },
 };
 
@@ -252,4 +263,60 @@ async fn rage(server: &Server, mut random: StdRng, going: &AtomicBool) {
             _ => drop(server.client().await),
         }
     }
+}
+
+// ---- much that is stored ----
+
+/// Puts sessions of a few events each into the file that a server in `dir` will find.
+async fn store_sessions(dir: &std::path::Path, sessions: u64) {
+    let path = dir.join("data/duologue.db");
+    let store = SqliteStore::open(SqliteOptions { path, sync_every_commit: false }).expect("a new file");
+    let agent: AgentId = "helper".parse().expect("an id");
+    let append = |number| {
+        let topic = Topic::Session(SessionId::new(&agent, 1_000_000 + number));
+        let epoch = Epoch::of_new_log(store.incarnation());
+        let created = Durable::SessionCreated {
+            owner: Principal::local(),
+            agent_name: "Helper".to_owned(),
+            title: Some(format!("Session {number}")),
+            forked_from: None,
+        };
+        let said = (0..4).map(|_| Durable::SystemMessage { content: "a few words ".repeat(10) });
+        let events = (1..).zip(std::iter::once(created).chain(said)).map(|(seq, body)| {
+            Arc::new(Event::durable(topic.clone(), epoch.clone(), seq, Timestamp::now(), body.into()))
+        });
+        let events = events.collect();
+        store.append(Append { topic, expected_seq: 0, events, commands: Vec::new() })
+    };
+    let mut appends = stream::iter((0..sessions).map(append)).buffer_unordered(1_000);
+    while let Some(appended) = appends.next().await {
+        appended.expect("there is room");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_what_is_stored() {
+    const STORED: u64 = 20_000;
+    const USED: usize = 20;
+    let use_some = async |dir: &std::path::Path| {
+        let server = Server::start_in(dir, &[]);
+        let mut client = server.client().await;
+        for _ in 0..USED {
+            let session = client.create("helper").await;
+            assert_eq!(client.run(&session, "/echo hello").await, "completed");
+        }
+        let list = client.must(manage("", "list")).await;
+        assert!(list["sessions"].as_array().is_some_and(|sessions| sessions.len() >= USED), "{list}");
+        server.resident_bytes()
+    };
+    let (empty, full) = (scratch_dir(), scratch_dir());
+    store_sessions(&full, STORED).await;
+
+    let alone = use_some(&empty).await;
+    let among_many = use_some(&full).await;
+
+    // Caches of the store are of a fixed size, and fuller. In memory, the events alone would be three times this.
+    let grown = among_many.saturating_sub(alone);
+    assert!(grown < 16 * 1024 * 1024, "{grown} bytes more for {STORED} sessions that nobody uses");
 }

@@ -8,7 +8,7 @@ use crate::{
         event::{AgentCard, EndReason, Event, FinishReason, Outcome, Queued, Timestamp, Trigger},
         ids::{MessageId, RunId},
         ports::{
-            Append, Checkpoint, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit,
+            Append, Checkpoint, Head, ModelError, ModelEvent, ModelProvider, ModelRequest, PageLimit,
             PromptMessage, ReadFrom,
         },
         testing::{GatedStore, Verdict, caller, settle},
@@ -364,6 +364,31 @@ async fn what_a_crash_left_undone_is_taken_up_at_start() {
         .collect();
     assert_eq!(said, [("1 2 3 ", true), ("next", false)], "what was saved is kept");
     assert_eq!(fixture.store.partial(&session_id).await.unwrap(), None);
+}
+
+#[actix::test]
+async fn a_refresh_that_was_cut_in_two_is_healed_by_its_retry() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let refresh = |session_id: &SessionId| Command::RefreshAgent {
+        agent_id: "helper".parse().unwrap(),
+        session_id: Some(session_id.clone()),
+    };
+    let old = fixture.create().await;
+    let state = fixture.store.session(&old).await.unwrap().unwrap();
+    let promised: SessionId = "helper_987654".parse().unwrap();
+    let closed =
+        Durable::SessionClosed { reason: CloseReason::Refreshed, replaced_by: Some(promised.clone()) };
+    let Head { epoch, last, .. } = fixture.store.head(&Topic::Session(old.clone())).await.unwrap().unwrap();
+    let topic = Topic::Session(old.clone());
+    let event = Event::durable(topic.clone(), epoch, last + 1, state.record.updated_at, closed.into());
+    let append = Append { topic, expected_seq: last, events: vec![Arc::new(event)], commands: Vec::new() };
+    fixture.store.append(append).await.unwrap();
+
+    let Ok(Done::Created { session_id, .. }) = fixture.execute(refresh(&old)).await else { panic!() };
+    assert_eq!(session_id, promised, "the one that the old log names");
+    let Ok(Done::Created { session_id, .. }) = fixture.execute(refresh(&old)).await else { panic!() };
+    assert_ne!(session_id, promised, "that is there now");
 }
 
 #[actix::test]

@@ -9,10 +9,12 @@ import {
   arrivedBetween,
   commandId,
   frameOf,
+  isDeletion,
   MAX_OUTBOX,
   messagesOf,
   outboxOf,
   nextToSend,
+  storedOf,
 } from './commands';
 import { Connection, type ConnectionDeps, type ConnectionHost } from './connection';
 import { fold, followedSessions, type Input } from './fold';
@@ -20,9 +22,9 @@ import { Queries, type Question } from './queries';
 import { NOT_CONNECTED, Replies, type Outcome } from './replies';
 import { initialState, type Pending, type State, type View } from './state';
 import type { DraftStorage, TabStorage } from './storage';
-import { messageProblem, titleFrom } from './text';
+import { forkTitle, messageProblem, titleFrom } from './text';
 import { positionOf } from './view';
-import type { Created, Noted } from './wire.gen';
+import type { Created, ForkedFrom, Noted } from './wire.gen';
 import { sessionOfTopic, sessionTopic, type ServerFrame } from './wire';
 
 export interface ClientDeps extends Omit<ConnectionDeps, 'open'> {
@@ -71,6 +73,8 @@ export class Client {
 
   /** The page is left, perhaps to come back from the browser's cache. */
   suspend(): void {
+    // There is nobody left who could take them back.
+    this.commitDeletions();
     this.keep();
     this.#connection.suspend();
   }
@@ -91,8 +95,9 @@ export class Client {
 
   /** Keeps what a reload is to begin with. */
   keep(): void {
-    const views = this.#state.recent.flatMap((id) => this.#state.views.get(id) ?? []);
-    this.deps.tab.setViews(views);
+    const { recent, views, deleted } = this.#state;
+    const kept = recent.filter((id) => !deleted.has(id));
+    this.deps.tab.setViews(kept.flatMap((id) => views.get(id) ?? []));
   }
 
   // ---- sessions ----
@@ -116,14 +121,60 @@ export class Client {
     return this.#submit({ type: 'session_management', sessionId, data: { action: 'close' } });
   }
 
-  /** A new session with the agent of one that takes no more; what was not sent there goes along. */
-  async continueElsewhere(sessionId: string): Promise<Outcome<Created>> {
+  /** Takes a session out of sight; it is deleted once that can no longer be taken back. */
+  deleteSession(sessionId: string): void {
+    const data = { action: 'delete' };
+    const command = { type: 'session_management', sessionId, data, state: 'held' } as const;
+    this.#dispatch({ kind: 'submitted', pending: this.#pending(command) });
+  }
+
+  /** Nothing has been deleted. */
+  undoDeletions(): void {
+    for (const { id } of this.#heldDeletions()) this.#dispatch({ kind: 'discarded', id });
+  }
+
+  /** They can no longer be taken back. */
+  commitDeletions(): void {
+    for (const { id } of this.#heldDeletions()) this.#dispatch({ kind: 'retried', id });
+  }
+
+  #heldDeletions(): Pending[] {
+    return this.#state.pending.filter((other) => isDeletion(other) && other.state === 'held');
+  }
+
+  /** A new session with the past of this one, as it was when the run had ended that an item is of. */
+  async forkSession(sessionId: string, runId: string, seq: number): Promise<Outcome<Created>> {
+    const end = await this.queries.endOfRun(sessionId, runId, seq);
+    if (!end.ok) return end;
+    const outcome = await this.#fork(sessionId, end.data);
+    // Another message may have waited there; the server knows a place near by where none did.
+    const nearest = outcome.ok ? undefined : outcome.error.details['nearest'];
+    return typeof nearest === 'number' ? this.#fork(sessionId, nearest) : outcome;
+  }
+
+  async #fork(sessionId: string, atSeq: number): Promise<Outcome<Created>> {
+    const title = this.#titleOf(sessionId);
+    const data = { action: 'fork', at_seq: atSeq, ...(title && { title: forkTitle(title) }) };
+    const outcome = await this.#submit<Created>({ type: 'session_management', sessionId, data });
+    if (outcome.ok) {
+      const from: ForkedFrom = { session_id: sessionId, at_seq: atSeq };
+      this.#dispatch({ kind: 'forked', sessionId: outcome.data.session_id, from });
+    }
+    return outcome;
+  }
+
+  /**
+   * A new session with the agent of one that takes no more; what was not sent there goes along, and what
+   * is still being written.
+   */
+  async continueElsewhere(sessionId: string, draft?: string): Promise<Outcome<Created>> {
     const outcome = await this.createSession(this.#agentOf(sessionId));
     if (!outcome.ok) return outcome;
     const unsent = messagesOf(this.#state.pending, sessionId);
     const texts = unsent.map(({ data }) => String(data['content']));
     // The draft may be the same text as a message that was not confirmed.
-    const all = new Set([...texts, this.drafts.draft(sessionId)].filter(Boolean));
+    const written = draft?.trim() || this.drafts.draft(sessionId);
+    const all = new Set([...texts, written].filter(Boolean));
     this.drafts.setDraft(outcome.data.session_id, [...all].join('\n\n'));
     this.drafts.setDraft(sessionId, '');
     for (const { id } of unsent) this.#dispatch({ kind: 'discarded', id });
@@ -170,6 +221,11 @@ export class Client {
     this.#dispatch({ kind: 'discarded', id });
   }
 
+  /** Back from a part of the past to the newest messages. */
+  leavePast(sessionId: string): void {
+    this.#dispatch({ kind: 'past_left', sessionId });
+  }
+
   stop(sessionId: string, clearQueue: boolean): void {
     this.#dispatch({ kind: 'stop_wanted', sessionId, clearQueue });
   }
@@ -194,10 +250,13 @@ export class Client {
       for (const view of after.views.values()) this.#repair(before.views.get(view.sessionId), view);
     }
     if (before.pending !== after.pending) {
-      this.deps.tab.setOutbox(outboxOf(after.pending));
+      this.deps.tab.setOutbox(storedOf(after.pending));
       for (const { sessionId, data } of arrivedBetween(before.pending, after.pending)) {
         this.drafts.dropSent(sessionId ?? '', String(data['content']));
       }
+    }
+    if (before.deleted !== after.deleted || before.open !== after.open) {
+      this.#forgetDeleted(before, after);
     }
     if (before.recent !== after.recent || before.pending !== after.pending) {
       const topics = [...followedSessions(after)].map(sessionTopic);
@@ -208,8 +267,18 @@ export class Client {
     if (becameReady) {
       void this.queries.listSessions(after.list.query);
       void this.queries.listAgents();
+      if (after.search.phase === 'failed') void this.queries.search(after.search.query);
     }
     if (before.views !== after.views || before.pending !== after.pending) this.#stopWanted();
+  }
+
+  /** Keeps nothing of what is deleted, but for what is still being looked at. */
+  #forgetDeleted(before: State, after: State): void {
+    for (const id of after.deleted) {
+      if (!before.deleted.has(id)) this.deps.tab.dropView(id);
+      const isNews = !before.deleted.has(id) || before.open === id;
+      if (isNews && after.open !== id) this.drafts.setDraft(id, '');
+    }
   }
 
   /** Subscribes again where a view has lost continuity. */
@@ -296,6 +365,11 @@ export class Client {
     const at = this.deps.clock.now();
     const ids = { sessionId: undefined, agentId: undefined };
     return { id: this.#newId(), ...ids, data: {}, at, state: 'waiting', ...command };
+  }
+
+  #titleOf(sessionId: string): string | null | undefined {
+    const view = this.#state.views.get(sessionId);
+    return view?.title ?? this.#state.sessions.get(sessionId)?.title;
   }
 
   #agentOf(sessionId: string): string {

@@ -38,9 +38,27 @@ export function nextToSend(pendings: Pendings): Pending | undefined {
   });
 }
 
-/** What keeps order: its session. A stop waits for nothing, and nothing waits for a stop. */
+/** What keeps order: its session. A stop waits for nothing, nor does a deletion, and nothing waits for them. */
 function laneOf(pending: Pending): string | undefined {
-  return pending.type === 'stop_run' ? undefined : pending.sessionId;
+  return pending.type === 'stop_run' || isDeletion(pending) ? undefined : pending.sessionId;
+}
+
+export function isDeletion({ type, data }: Pending): boolean {
+  return type === 'session_management' && data['action'] === 'delete';
+}
+
+/** The sessions that are about to go: unless the server refuses, they count as gone. */
+export function goingSessions(pendings: Pendings): Set<string> {
+  const going = pendings.filter((pending) => isDeletion(pending) && pending.state !== 'refused');
+  return new Set(going.flatMap(({ sessionId }) => sessionId ?? []));
+}
+
+/** The session that a reply says is deleted; one that is not there need not be. */
+export function deletedBy(pendings: Pendings, reply: Reply<unknown>): string | undefined {
+  const pending = pendings.find((other) => other.id === reply.reply_to);
+  if (!pending || !isDeletion(pending)) return undefined;
+  const isGone = reply.ok || reply.error?.code === 'session_not_found';
+  return isGone ? pending.sessionId : undefined;
 }
 
 function change(pendings: Pendings, id: string, to: Partial<Pending>): Pendings {
@@ -76,9 +94,14 @@ export function markLost(pendings: Pendings): Pendings {
  * message again could double it. Only the log tells which have arrived; the rest cannot be told.
  */
 export function markUnsettled(pendings: Pendings): Pendings {
-  return pendings
-    .filter((pending) => pending.type === 'chat_message')
-    .map((pending) => (isUnconfirmed(pending) ? { ...pending, state: 'unsettled' } : pending));
+  return pendings.flatMap((pending): Pending[] => {
+    if (pending.type === 'chat_message') {
+      return [isUnconfirmed(pending) ? { ...pending, state: 'unsettled' } : pending];
+    }
+    if (!isDeletion(pending)) return [];
+    // What is deleted twice is deleted.
+    return [isUnconfirmed(pending) ? { ...pending, state: 'waiting' } : pending];
+  });
 }
 
 function isUnconfirmed({ state }: Pending): boolean {
@@ -96,7 +119,8 @@ const NOT_FOUND: Refusal = {
 export function settle(pendings: Pendings, reply: Reply<unknown>): Pendings {
   const pending = pendings.find((other) => other.id === reply.reply_to);
   if (!pending) return pendings;
-  if (pending.type !== 'chat_message') return discard(pendings, pending.id);
+  const isKept = pending.type === 'chat_message' || (isDeletion(pending) && !reply.ok);
+  if (!isKept) return discard(pendings, pending.id);
   if (!reply.ok) {
     return change(pendings, pending.id, {
       state: 'refused',
@@ -146,9 +170,20 @@ export function arrivedBetween(before: Pendings, after: Pendings): Pending[] {
   return outboxOf(before).filter(({ id, state }) => !open.has(id) && state !== 'refused');
 }
 
-/** Messages that may not have arrived: what must survive a reload. */
+/** Messages that may not have arrived. */
 export function outboxOf(pendings: Pendings): Pending[] {
   return pendings.filter(
     (pending) => pending.type === 'chat_message' && pending.state !== 'accepted',
   );
+}
+
+/**
+ * What must survive a reload. A deletion that is held does not: whoever leaves the page lets go of it, and
+ * a tab that is copied in the meantime must not delete what is kept in this one.
+ */
+export function storedOf(pendings: Pendings): Pending[] {
+  const deletions = pendings.filter(
+    (pending) => isDeletion(pending) && pending.state !== 'held' && pending.state !== 'refused',
+  );
+  return [...outboxOf(pendings), ...deletions];
 }

@@ -1,14 +1,17 @@
 /** All that the client knows, folded from all that happens: `(State, Input) -> State`, pure and total. */
 
 import * as commands from './commands';
-import { foldListChange, foldPage, type PageArrived } from './sessions';
+import { foldPast, type PastInput } from './past';
+import { foldSearch, type SearchInput } from './search';
+import { foldListChange, foldPage, forget, type PageArrived } from './sessions';
 import { emptyView, type ConnectionState, type Pending, type State, type View } from './state';
 import { trimItems } from './items';
-import { foldEvent, foldOlder, foldSnapshot, foldSubscribed } from './view';
+import { foldDeletion, foldEvent, foldSnapshot, foldSubscribed } from './view';
 import type {
   Agent,
   EventEnvelope,
-  History,
+  ForkedFrom,
+  ListChange,
   Reply,
   SubscribeAck,
   SubscribeError,
@@ -33,9 +36,9 @@ export type Input =
   | { kind: 'list_asked'; query: string }
   | { kind: 'list_failed'; query: string }
   | ({ kind: 'list_arrived' } & PageArrived)
-  | { kind: 'older_asked'; sessionId: string }
-  | { kind: 'older_failed'; sessionId: string }
-  | { kind: 'older_arrived'; sessionId: string; page: History }
+  | SearchInput
+  | PastInput
+  | { kind: 'forked'; sessionId: string; from: ForkedFrom }
   | { kind: 'trimmed'; sessionId: string; keep: number }
   | { kind: 'asked_again'; sessionId: string };
 
@@ -86,12 +89,19 @@ export function fold(state: State, input: Input): State {
       return { ...state, list: { ...state.list, phase: 'failed' } };
     case 'list_arrived':
       return foldPage(state, input);
-    case 'older_asked':
-      return inView(state, input.sessionId, (view) => ({ ...view, older: 'loading' }));
-    case 'older_failed':
-      return inView(state, input.sessionId, (view) => ({ ...view, older: 'failed' }));
-    case 'older_arrived':
-      return inView(state, input.sessionId, (view) => foldOlder(view, input.page));
+    case 'search_asked':
+    case 'search_failed':
+    case 'search_arrived':
+      return { ...state, search: foldSearch(state.search, input) };
+    case 'page_asked':
+    case 'page_failed':
+    case 'page_arrived':
+    case 'part_arrived':
+    case 'beginning_arrived':
+    case 'past_left':
+      return inView(state, input.sessionId, (view) => foldPast(view, input));
+    case 'forked':
+      return inView(state, input.sessionId, (view) => ({ ...view, forkedFrom: input.from }));
     case 'trimmed':
       return inView(state, input.sessionId, (view) => {
         const items = trimItems(view.items, input.keep);
@@ -123,7 +133,7 @@ function foldFrame(state: State, frame: ServerFrame): State {
       return settleWith(next, session_id, data.messages);
     }
     case 'session_list_changed':
-      return foldListChange(state, frame.data);
+      return foldListChange(existing(state, frame.data), frame.data);
     case 'agent_list_update':
       return withAgents(state, frame.data.agents);
     default:
@@ -134,12 +144,17 @@ function foldFrame(state: State, frame: ServerFrame): State {
 function foldTopicEvent(state: State, event: EventEnvelope): State {
   const sessionId = sessionOfTopic(event.topic ?? '');
   if (sessionId === undefined || !state.views.has(sessionId)) return state;
+  if (event.type === 'session_closed' && event.data.reason === 'deleted') {
+    return foldDeleted(state, sessionId);
+  }
   const next = inView(state, sessionId, (view) => foldEvent(view, event));
   // A delta changes nothing but text: by far the most events are done here.
   return event.seq === undefined ? next : settleWith(next, sessionId, [event]);
 }
 
 function foldReply(state: State, reply: Reply<unknown>): State {
+  const deleted = commands.deletedBy(state.pending, reply);
+  if (deleted !== undefined) return foldDeleted(state, deleted);
   const pending = state.pending.find(({ id }) => id === reply.reply_to);
   if (!pending) return state;
   const next = withPending(state, commands.settle(state.pending, reply));
@@ -188,7 +203,38 @@ function settleWith(state: State, sessionId: string, events: readonly EventEnvel
   return withPending(state, view ? commands.compareWithLog(confirmed, view) : confirmed);
 }
 
-function foldOpened(state: State, sessionId: string | undefined): State {
+/** A session is gone for good. Who looks at it may go on reading; otherwise nothing of it is kept. */
+function foldDeleted(state: State, sessionId: string): State {
+  const deleted = new Set(state.deleted).add(sessionId);
+  const pending = state.pending.filter(
+    (other) => !(commands.isDeletion(other) && other.sessionId === sessionId),
+  );
+  const next = forget({ ...state, deleted, pending }, [sessionId]);
+  return state.open === sessionId
+    ? inView(next, sessionId, foldDeletion)
+    : withoutSession(next, sessionId);
+}
+
+/** The id has been given to another session since. */
+function existing(state: State, change: ListChange): State {
+  if ('removed' in change || !state.deleted.has(change.session_id)) return state;
+  const deleted = new Set(state.deleted);
+  deleted.delete(change.session_id);
+  return { ...state, deleted };
+}
+
+function withoutSession(state: State, sessionId: string): State {
+  const views = new Map(state.views);
+  views.delete(sessionId);
+  const recent = state.recent.filter((id) => id !== sessionId);
+  const pending = state.pending.filter((other) => other.sessionId !== sessionId);
+  return { ...state, views, recent, pending };
+}
+
+function foldOpened(before: State, sessionId: string | undefined): State {
+  const { open: left, deleted } = before;
+  const isOver = left !== undefined && left !== sessionId && deleted.has(left);
+  const state = isOver ? withoutSession(before, left) : before;
   if (sessionId === undefined) return { ...state, open: undefined };
   const unread = new Set(state.unread);
   unread.delete(sessionId);
@@ -205,7 +251,9 @@ export function followedSessions({
   recent,
   pending,
 }: Pick<State, 'recent' | 'pending'>): Set<string> {
-  const sent = pending.flatMap(({ sessionId }) => sessionId ?? []);
+  const sent = pending.flatMap((other) =>
+    commands.isDeletion(other) ? [] : (other.sessionId ?? []),
+  );
   return new Set([...recent, ...sent]);
 }
 

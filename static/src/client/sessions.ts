@@ -1,5 +1,6 @@
 /** The list of sessions, folded from its pages and from what the server tells of changes. */
 
+import { goingSessions } from './commands';
 import type { State } from './state';
 import type { ListChange, Session, SessionList as Page } from './wire.gen';
 
@@ -10,10 +11,15 @@ export function byNewest(one: Session, other: Session): number {
 }
 
 /** The sessions that the list shows now. */
-export function listedSessions({ sessions, list }: Pick<State, 'sessions' | 'list'>): Session[] {
-  const { found } = list;
-  const all = [...sessions.values()];
-  return (found ? all.filter(({ session_id }) => found.has(session_id)) : all).toSorted(byNewest);
+export function listedSessions({
+  sessions,
+  list: { found },
+  pending,
+}: Pick<State, 'sessions' | 'list' | 'pending'>): Session[] {
+  const going = goingSessions(pending);
+  return [...sessions.values()]
+    .filter(({ session_id: id }) => !going.has(id) && (found?.has(id) ?? true))
+    .toSorted(byNewest);
 }
 
 /** A session has changed, or has gone from the list. */
@@ -53,8 +59,10 @@ export interface PageArrived {
 export function foldPage(state: State, { page, query, next, known }: PageArrived): State {
   // The answer to a question that is no longer asked.
   if (query !== state.list.query) return state;
-  const ids = page.sessions.map((session) => session.session_id);
-  const folded = page.sessions.reduce(foldListChange, state);
+  // The page may be older than a deletion.
+  const sessions = page.sessions.filter(({ session_id: id }) => !state.deleted.has(id));
+  const ids = sessions.map((session) => session.session_id);
+  const folded = sessions.reduce(foldListChange, state);
   const before = next ? state.list.found : new Set<string>();
   const list = {
     phase: 'ready' as const,
@@ -78,7 +86,7 @@ function missingFrom(page: Page, state: State, known: ReadonlySet<string>): stri
     .map((session) => session.session_id);
 }
 
-function forget(state: State, ids: readonly string[]): State {
+export function forget(state: State, ids: readonly string[]): State {
   if (ids.length === 0) return state;
   const sessions = new Map(state.sessions);
   const unread = new Set(state.unread);

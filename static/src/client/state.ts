@@ -6,11 +6,13 @@ import type {
   AgentStatusChange,
   ContextUpdate,
   ErrorBody,
+  ForkedFrom,
   Limits,
   Refusal,
   RunFinished,
   RunOutcome,
   Session,
+  SearchHit,
   SessionClosed,
   AgentResponse,
 } from './wire.gen';
@@ -24,6 +26,7 @@ export interface State {
   agentsError: string | undefined;
   sessions: ReadonlyMap<string, Session>;
   list: SessionList;
+  search: MessageSearch;
   /** Sessions with an answer that has not been looked at. */
   unread: ReadonlySet<string>;
   /** The session that is being looked at. */
@@ -33,6 +36,8 @@ export interface State {
   /** Of the sessions that are followed. */
   views: ReadonlyMap<string, View>;
   pending: readonly Pending[];
+  /** Sessions that are known to be deleted. */
+  deleted: ReadonlySet<string>;
 }
 
 // ---- the connection ----
@@ -77,6 +82,21 @@ export interface SessionList {
   cursor: string | undefined;
 }
 
+/** What a query finds in messages. */
+export interface MessageSearch {
+  phase: 'none' | 'loading' | 'ready' | 'failed';
+  /** Counts the questions: an answer to any but the last is stale. */
+  asked: number;
+  query: string;
+  /** What `hits` were found by: those of the query before stay until others come. */
+  foundBy: string;
+  hits: readonly SearchHit[];
+  cursor: string | undefined;
+  /** Newer messages are not found yet. */
+  indexedTo: string | undefined;
+  error: string | undefined;
+}
+
 // ---- one session ----
 
 export interface View {
@@ -96,7 +116,11 @@ export interface View {
   /** Runs whose messages wait, in the order of the log. */
   queue: readonly string[];
   context: ContextUpdate | undefined;
-  older: 'more' | 'loading' | 'failed' | 'none';
+  older: More;
+  /** A part of the log that is far from the rest, and is looked at instead of it. */
+  past: Past | undefined;
+  /** The session whose past this one began with; `undefined` as long as that is not known. */
+  forkedFrom: ForkedFrom | null | undefined;
   closed: SessionClosed | undefined;
   /** Why the server gives nothing of the session. */
   problem: Refusal | undefined;
@@ -110,6 +134,15 @@ export interface View {
   awaiting: boolean;
   /** How often in a row continuity was lost: 1 asks again with the position, 2 without. */
   resync: 0 | 1 | 2;
+}
+
+/** Whether there is more than is here. */
+export type More = 'more' | 'loading' | 'failed' | 'none';
+
+export interface Past {
+  items: readonly Item[];
+  older: More;
+  newer: More;
 }
 
 export interface Streaming extends StreamedText {
@@ -177,15 +210,26 @@ export interface Pending {
   data: Record<string, unknown>;
   at: number;
   /**
-   * `waiting` to be sent; `sent`; `unknown` whether it arrived, so it will be sent again; `accepted`,
+   * `held` until the user can no longer take it back; `waiting` to be sent; `sent`; `unknown` whether it arrived, so it will be sent again; `accepted`,
    * but its event has not come; `unsettled`: only the log can tell; `refused`.
    */
-  state: 'waiting' | 'sent' | 'unknown' | 'accepted' | 'unsettled' | 'refused';
+  state: 'held' | 'waiting' | 'sent' | 'unknown' | 'accepted' | 'unsettled' | 'refused';
   /** Number of its event, and its run, once accepted. */
   seq?: number;
   runId?: string;
   error?: Refusal;
 }
+
+export const NO_SEARCH: MessageSearch = {
+  phase: 'none',
+  asked: 0,
+  query: '',
+  foundBy: '',
+  hits: [],
+  cursor: undefined,
+  indexedTo: undefined,
+  error: undefined,
+};
 
 export function initialState(now: number): State {
   return {
@@ -200,6 +244,8 @@ export function initialState(now: number): State {
     recent: [],
     views: new Map(),
     pending: [],
+    deleted: new Set(),
+    search: NO_SEARCH,
   };
 }
 
@@ -220,6 +266,8 @@ export function emptyView(sessionId: string): View {
     queue: [],
     context: undefined,
     older: 'none',
+    past: undefined,
+    forkedFrom: undefined,
     closed: undefined,
     problem: undefined,
     head: 0,

@@ -106,6 +106,11 @@ export class TabStorage {
     else this.#store.write(OUTBOX, outbox.slice(-MAX_OUTBOX));
   }
 
+  /** Nothing is kept of a session that is no more. */
+  dropView(sessionId: string): void {
+    this.#store.remove(VIEW + sessionId);
+  }
+
   /** Views to begin with, the one looked at last first. */
   views(): View[] {
     const views = this.#store.keys(VIEW).map((key) => this.#store.read(key) as StoredView);
@@ -135,7 +140,9 @@ interface StoredView {
 }
 
 function stored(view: View, rank: number): StoredView {
-  return { version: VERSION, rank, view: shortened(view), streaming: [...view.streaming] };
+  // A reload comes back to what is newest, or jumps again.
+  const present = { ...shortened(view), past: undefined };
+  return { version: VERSION, rank, view: present, streaming: [...view.streaming] };
 }
 
 function restored({ view, streaming }: StoredView): View {

@@ -19,6 +19,16 @@ export function titleFrom(content: string): string {
   return `${kept.trimEnd()}…`;
 }
 
+/** What the server takes of a title. */
+const MAX_TITLE_CHARS = 200;
+
+/** The title of a session that begins with another's past. */
+export function forkTitle(title: string): string {
+  const points = [...`Fork of ${title}`];
+  if (points.length <= MAX_TITLE_CHARS) return points.join('');
+  return `${points.slice(0, MAX_TITLE_CHARS - 1).join('')}…`;
+}
+
 /** Why the server would not take a message, if it would not. */
 export function messageProblem(
   frame: ClientFrame,

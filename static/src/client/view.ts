@@ -5,7 +5,6 @@ import { appendDelta, countPoints, judge, NO_TEXT, type Position } from './posit
 import type { Streaming, View } from './state';
 import type {
   EventEnvelope,
-  History,
   MessageDelta,
   MessageSnapshot,
   Refusal,
@@ -38,7 +37,12 @@ function foldDurable(view: View, event: EventEnvelope): View {
   const next = item ? { ...view, items: addItem(view.items, item) } : view;
   switch (event.type) {
     case 'session_created':
-      return { ...next, agentName: event.data.agent_name, title: event.data.title ?? undefined };
+      return {
+        ...next,
+        agentName: event.data.agent_name,
+        title: event.data.title ?? undefined,
+        forkedFrom: event.data.forked_from ?? null,
+      };
     case 'session_updated':
       return { ...next, title: event.data.title };
     case 'session_closed':
@@ -194,6 +198,8 @@ export function foldSnapshot(view: View, frame: SnapshotFrame): View {
     queue: queue.map((queued) => queued.run_id),
     context: context ?? undefined,
     older: truncated ? 'more' : 'none',
+    // Of another life of the log, it has nothing to do with what comes.
+    past: frame.epoch === view.epoch ? view.past : undefined,
     closed:
       session.status === 'closed'
         ? (view.closed ?? { reason: 'closed', replaced_by: null })
@@ -206,13 +212,8 @@ export function foldSnapshot(view: View, frame: SnapshotFrame): View {
   };
 }
 
-/** A page of older events has come. */
-export function foldOlder(view: View, page: History): View {
-  // Of another life of the log: it has nothing to do with what is shown.
-  if (page.epoch !== view.epoch) return { ...view, older: 'more' };
-  return {
-    ...view,
-    items: addEvents(view.items, page.events),
-    older: page.more ? 'more' : 'none',
-  };
+/** The session is no more; what has come of it can still be read. */
+export function foldDeletion(view: View): View {
+  const closed = { reason: 'deleted', replaced_by: null } as const;
+  return { ...view, closed, run: undefined, stop: undefined, queue: [] };
 }

@@ -1,9 +1,9 @@
 /** Markdown as it is read aloud: its words, without its signs. */
 
-import { lexer, type Token } from 'marked';
+import { Lexer, type Token } from 'marked';
 
 export function plainText(markdown: string): string {
-  return lexer(markdown)
+  return Lexer.lex(markdown)
     .map(textOf)
     .filter((text) => text !== '')
     .join('\n');

@@ -1,6 +1,6 @@
 /** A block of Markdown as HTML, which is still to be sanitised. */
 
-import { Marked, Parser, type MarkedOptions, type Tokens } from 'marked';
+import { Parser, Renderer, type Tokens } from 'marked';
 import type { Block } from './blocks';
 import { highlight } from './highlight';
 
@@ -12,38 +12,38 @@ const HARMLESS_TAG = /^<(?:br ?\/?|\/?(?:kbd|sub|sup))>$/;
 
 /** HTML of a block; a `growing` one may have more text to come. */
 export function renderBlock({ token }: Block, growing: boolean): string {
-  return Parser.parse([token], growing ? GROWING : COMPLETE);
+  return Parser.parse([token], { renderer: growing ? GROWING : COMPLETE });
 }
 
-const COMPLETE = optionsFor(false);
-const GROWING = optionsFor(true);
+class MessageRenderer extends Renderer {
+  constructor(private readonly growing: boolean) {
+    super();
+  }
 
-function optionsFor(growing: boolean): MarkedOptions {
-  const marked = new Marked({
-    renderer: {
-      heading({ tokens, depth }) {
-        const level = Math.min(depth + HEADINGS_ABOVE, 6);
-        return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
-      },
-      // As text, and not left to the sanitiser, which would take `Vec<String>` for a tag.
-      html({ text, block }) {
-        const html = HARMLESS_TAG.test(text.trim()) ? text : escapeHtml(text);
-        return block ? `<p>${html.trim()}</p>\n` : html;
-      },
-      code(token) {
-        return renderCode(token, growing);
-      },
-      // A remote image would tell its server that, and when, the chat was read.
-      image({ href, title, text }) {
-        const hint = title ? ` title="${escapeHtml(title)}"` : '';
-        return `<a href="${escapeHtml(href)}"${hint}>${escapeHtml(text || href)}</a>`;
-      },
-      checkbox({ checked }) {
-        return checked ? '☑ ' : '☐ ';
-      },
-    },
-  });
-  return marked.defaults;
+  override heading({ tokens, depth }: Tokens.Heading): string {
+    const level = Math.min(depth + HEADINGS_ABOVE, 6);
+    return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
+  }
+
+  // As text, and not left to the sanitiser, which would take `Vec<String>` for a tag.
+  override html({ text, block }: Tokens.HTML | Tokens.Tag): string {
+    const html = HARMLESS_TAG.test(text.trim()) ? text : escapeHtml(text);
+    return block ? `<p>${html.trim()}</p>\n` : html;
+  }
+
+  override code(token: Tokens.Code): string {
+    return renderCode(token, this.growing);
+  }
+
+  // A remote image would tell its server that, and when, the chat was read.
+  override image({ href, title, text }: Tokens.Image): string {
+    const hint = title ? ` title="${escapeHtml(title)}"` : '';
+    return `<a href="${escapeHtml(href)}"${hint}>${escapeHtml(text || href)}</a>`;
+  }
+
+  override checkbox({ checked }: Tokens.Checkbox): string {
+    return checked ? '☑ ' : '☐ ';
+  }
 }
 
 function renderCode({ raw, text, lang }: Tokens.Code, growing: boolean): string {
@@ -70,3 +70,6 @@ const ENTITIES: Record<string, string> = {
 function escapeHtml(text: string): string {
   return text.replaceAll(/[&<>"']/g, (char) => ENTITIES[char] ?? char);
 }
+
+const COMPLETE = new MessageRenderer(false);
+const GROWING = new MessageRenderer(true);

@@ -1,8 +1,8 @@
 /** Owns the DOM of one message's text: brings it up to date as the text grows. */
 
-import morphdom from 'morphdom';
 import { NOTHING_SPLIT, splitMore, splitWhole, withoutFormingFence, type Block } from './blocks';
 import { whenHighlighterLoads } from './highlight';
+import { morph } from './morph';
 import { renderBlock } from './render';
 import { sanitise } from './sanitise';
 
@@ -83,7 +83,7 @@ export class MarkdownView {
     const element = create('div', 'block');
     element.append(sanitise(html));
     decorate(element, this.copy);
-    if (existing) morphdom(existing, element);
+    if (existing) morph(existing, element);
     else this.root.append(element);
     return existing ?? element;
   }

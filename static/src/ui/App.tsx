@@ -6,16 +6,19 @@ import { Agents } from './Agents';
 import { Announcer } from './Announcer';
 import { Chat } from './Chat';
 import { ConnectionDialog } from './ConnectionDialog';
+import { DeletionToast } from './DeletionToast';
 import { Dialog } from './Dialog';
+import { lazily } from './lazily';
 import { isWide } from './media';
 import { sessionTitle } from './names';
 import { showSidebar, sidebarShown } from './preferences';
 import { AGENTS, goTo, route } from './route';
 import { listenForShortcuts } from './shortcuts';
-import { ShortcutsDialog } from './ShortcutsDialog';
 import { focusSearch, Sidebar, SidebarButton } from './Sidebar';
 import { isBusy } from './busy';
 import { useSelect, useStore } from './store';
+
+const ShortcutsDialog = lazily(async () => (await import('./panels')).ShortcutsDialog);
 
 export function App() {
   const { client, state } = useStore();
@@ -72,14 +75,19 @@ export function App() {
       {beside && <Sidebar onHelp={actions.help} onClose={() => showSidebar(false)} />}
       {!isWide.value && drawerOpen.value && (
         <Dialog className="drawer" label="Chats" onClose={() => (drawerOpen.value = false)}>
-          {(close) => <Sidebar onHelp={actions.help} onClose={close} />}
+          {(close) => (
+            <>
+              <Sidebar onHelp={actions.help} onClose={close} />
+              <DeletionToast />
+            </>
+          )}
         </Dialog>
       )}
       <main ref={main} class="main" tabIndex={-1}>
         {shown.page === 'session' ? (
           <Chat
             key={shown.sessionId}
-            sessionId={shown.sessionId}
+            shown={shown}
             onOpenSidebar={beside ? undefined : actions.openSidebar}
           />
         ) : (
@@ -93,6 +101,8 @@ export function App() {
       </main>
       <ConnectionDialog />
       <Announcer />
+      {/* A modal drawer lets nobody at what is outside of it. */}
+      {(isWide.value || !drawerOpen.value) && <DeletionToast />}
       {helpOpen.value && <ShortcutsDialog onClose={() => (helpOpen.value = false)} />}
     </div>
   );

@@ -6,15 +6,17 @@ import { ChatHead } from './ChatHead';
 import { Composer, type ComposerHandle } from './Composer';
 import { EndedBanner } from './EndedBanner';
 import { MessageList } from './MessageList';
+import type { SessionRoute } from './route';
 import { useView } from './store';
 
 interface Props {
-  sessionId: string;
+  shown: SessionRoute;
   /** `undefined` while the sidebar is there. */
   onOpenSidebar: (() => void) | undefined;
 }
 
-export function Chat({ sessionId, onOpenSidebar }: Props) {
+export function Chat({ shown, onOpenSidebar }: Props) {
+  const { sessionId } = shown;
   const loaded = useView(sessionId, (view) => view.loaded);
   const problem = useView(sessionId, (view) => view.problem);
   const closed = useView(sessionId, (view) => view.closed);
@@ -27,11 +29,7 @@ export function Chat({ sessionId, onOpenSidebar }: Props) {
     <>
       <ChatHead sessionId={sessionId} onOpenSidebar={onOpenSidebar} />
       {loaded ? (
-        <MessageList
-          sessionId={sessionId}
-          sent={sent}
-          onEdit={(text) => composer.current?.insert(text)}
-        />
+        <MessageList shown={shown} sent={sent} onEdit={(text) => composer.current?.insert(text)} />
       ) : (
         <div class="chat-body">
           {problem ? (
@@ -45,7 +43,7 @@ export function Chat({ sessionId, onOpenSidebar }: Props) {
       )}
       {(loaded || !problem) && (
         <div class="chat-foot">
-          {ended && <EndedBanner sessionId={sessionId} />}
+          {ended && <EndedBanner sessionId={sessionId} draft={() => composer.current?.text()} />}
           <Composer
             sessionId={sessionId}
             handle={composer}

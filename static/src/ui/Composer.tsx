@@ -17,7 +17,9 @@ type Timer = ReturnType<typeof setTimeout> | undefined;
 const DRAFT_MS = 300;
 
 export interface ComposerHandle {
-  /** Adds a text to what is written. */
+  /** What is written. */
+  text(): string;
+  /** Adds a text to it. */
   insert(text: string): void;
 }
 
@@ -44,6 +46,7 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
 
   useLayoutEffect(() => {
     handle.current = {
+      text: () => field.current?.value ?? '',
       insert(text) {
         if (!field.current) return;
         const { value } = field.current;
@@ -56,7 +59,7 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
 
   useEffect(() => {
     const focused = document.activeElement;
-    if (!isLoading && !focused?.matches('input, textarea, dialog *')) focusIfWide();
+    if (!isLoading && !focused?.matches('input, textarea, dialog *, .message')) focusIfWide();
   }, [isLoading]);
 
   const send = () => {

@@ -7,53 +7,61 @@ import { warn } from './notices';
 import { AGENTS, goTo, sessionHash } from './route';
 import { useSelect, useStore, useView } from './store';
 
-export function EndedBanner({ sessionId }: { sessionId: string }) {
+interface Props {
+  sessionId: string;
+  /** What is being written, which goes along into a new chat. */
+  draft?: (() => string | undefined) | undefined;
+}
+
+export function EndedBanner({ sessionId, draft }: Props) {
   const closed = useView(sessionId, (view) => view.closed);
   const problem = useView(sessionId, (view) => view.problem);
   const loaded = useView(sessionId, (view) => view.loaded);
-  if (problem) return <Problem sessionId={sessionId} problem={problem} loaded={loaded} />;
-  return closed ? <Closed sessionId={sessionId} closed={closed} /> : null;
+  const known = { sessionId, draft };
+  if (problem && closed?.reason !== 'deleted') {
+    return <Problem {...known} problem={problem} loaded={loaded} />;
+  }
+  return closed ? <Closed {...known} closed={closed} /> : null;
 }
 
-function Closed({ sessionId, closed }: { sessionId: string; closed: SessionClosed }) {
+const ENDINGS = {
+  closed: 'This chat is closed and takes no more messages.',
+  refreshed: 'This chat was started afresh and takes no more messages.',
+  deleted: 'This chat was deleted. What you see is gone once you leave.',
+};
+
+function Closed({ sessionId, draft, closed }: Props & { closed: SessionClosed }) {
   const { replaced_by: next } = closed;
   return (
     <div class="notice">
-      <p>
-        {closed.reason === 'refreshed'
-          ? 'This chat was started afresh and takes no more messages.'
-          : 'This chat is closed and takes no more messages.'}
-      </p>
+      <p>{ENDINGS[closed.reason]}</p>
       {next ? (
         <a class="button" href={sessionHash(next)}>
           Go to the new chat
         </a>
       ) : (
-        <NewChatButton sessionId={sessionId} />
+        <NewChatButton sessionId={sessionId} draft={draft} />
       )}
     </div>
   );
 }
 
-interface ProblemProps {
-  sessionId: string;
+interface ProblemProps extends Props {
   problem: Refusal;
   loaded: boolean;
 }
 
-function Problem({ sessionId, problem, loaded }: ProblemProps) {
+function Problem({ sessionId, draft, problem, loaded }: ProblemProps) {
   const { client } = useStore();
   if (problem.code === 'session_not_found' && loaded) {
     return (
       <div class="notice is-error">
         <p>
-          <strong>
-            The server has restarted without its memory, and this chat is gone from it.
-          </strong>{' '}
-          What you see is the copy in this tab: it can be read, but not continued. Text that was not
-          sent goes along into a new chat.
+          <strong>This chat is gone from the server.</strong> It was deleted, or the server has
+          restarted without its memory. What you see is the copy in this tab: it can be read, but
+          not continued. Text that was not sent goes along into a new chat.
         </p>
-        <NewChatButton sessionId={sessionId} />
+        <NewChatButton sessionId={sessionId} draft={draft} />
       </div>
     );
   }
@@ -81,7 +89,7 @@ function Problem({ sessionId, problem, loaded }: ProblemProps) {
 }
 
 /** Opens a chat with the same agent, and takes along what was not sent in this one. */
-export function NewChatButton({ sessionId }: { sessionId: string }) {
+export function NewChatButton({ sessionId, draft }: Props) {
   const { client } = useStore();
   const agentId = useView(sessionId, (view) => view.agentId);
   const name = useSelect((state) => agentName(state, agentId, sessionId), agentId, sessionId);
@@ -90,7 +98,7 @@ export function NewChatButton({ sessionId }: { sessionId: string }) {
   const open = async () => {
     if (opening.value) return;
     opening.value = true;
-    const outcome = await client.continueElsewhere(sessionId);
+    const outcome = await client.continueElsewhere(sessionId, draft?.());
     opening.value = false;
     if (outcome.ok) goTo(sessionHash(outcome.data.session_id));
     else warn(`Could not start a chat: ${outcome.error.message}`);

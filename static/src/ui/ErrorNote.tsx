@@ -3,7 +3,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import type { Item } from '../client/state';
-import { questionOf } from './conversation';
+import { INTERRUPTED, questionOf } from './conversation';
 import { NewChatButton } from './EndedBanner';
 import { Icon } from './Icon';
 import { sentence } from './names';
@@ -21,6 +21,7 @@ const HEADINGS: Record<string, string> = {
   provider_error: 'The provider failed',
   context_overflow: 'The chat is too long for the model',
   tool_error: 'A tool failed',
+  interrupted: INTERRUPTED,
 };
 
 const HINTS: Record<string, string> = {

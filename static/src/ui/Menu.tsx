@@ -8,8 +8,12 @@ export interface MenuItem {
   label: string;
   hint?: string;
   icon: IconName;
-  choose(): void;
+  isDangerous?: boolean;
+  /** What it does, or the file that it is a link to. */
+  does: (() => void) | { file: string };
 }
+
+const ITEMS = '[role=menuitem]';
 
 interface Props {
   label: string;
@@ -29,11 +33,11 @@ export function Menu({ label, items, children, className }: Props) {
     setOpen(opens);
     if (!opens || !button.current || !menu.current) return;
     place(menu.current, button.current);
-    menu.current.querySelector('button')?.focus();
+    menu.current.querySelector<HTMLElement>(ITEMS)?.focus();
   };
 
   const keyDown = (event: KeyboardEvent) => {
-    const buttons = [...(menu.current?.querySelectorAll('button') ?? [])];
+    const buttons = [...(menu.current?.querySelectorAll<HTMLElement>(ITEMS) ?? [])];
     const to = nextIndex(event.key, buttons.findIndex(isFocused), buttons.length);
     if (event.key === 'Tab') menu.current?.hidePopover();
     if (to === undefined) return;
@@ -41,10 +45,10 @@ export function Menu({ label, items, children, className }: Props) {
     buttons[to]?.focus();
   };
 
-  const choose = (item: MenuItem) => {
+  const choose = ({ does }: MenuItem) => {
     menu.current?.hidePopover();
     button.current?.focus();
-    item.choose();
+    if (typeof does === 'function') does();
   };
 
   return (
@@ -72,22 +76,38 @@ export function Menu({ label, items, children, className }: Props) {
         onKeyDown={keyDown}
       >
         {items.map((item) => (
-          <button
-            key={item.label}
-            type="button"
-            role="menuitem"
-            tabIndex={-1}
-            onClick={() => choose(item)}
-          >
-            <Icon name={item.icon} />
-            <span>
-              {item.label}
-              {item.hint && <small>{item.hint}</small>}
-            </span>
-          </button>
+          <Item key={item.label} item={item} onChosen={() => choose(item)} />
         ))}
       </div>
     </>
+  );
+}
+
+function Item({ item, onChosen }: { item: MenuItem; onChosen(): void }) {
+  const { label, hint, icon, isDangerous, does } = item;
+  const common = {
+    role: 'menuitem',
+    tabIndex: -1,
+    class: isDangerous ? 'is-dangerous' : '',
+    onClick: onChosen,
+  } as const;
+  const content = (
+    <>
+      <Icon name={icon} />
+      <span>
+        {label}
+        {hint && <small>{hint}</small>}
+      </span>
+    </>
+  );
+  return typeof does === 'function' ? (
+    <button type="button" {...common}>
+      {content}
+    </button>
+  ) : (
+    <a href={does.file} download {...common}>
+      {content}
+    </a>
   );
 }
 

@@ -10,6 +10,7 @@ import { endText, type Entry } from './conversation';
 import { ErrorNote } from './ErrorNote';
 import { Icon } from './Icon';
 import { Markdown } from './Markdown';
+import { ForkButton, ForkNote } from './Fork';
 import { announce } from './notices';
 import { PendingStatus } from './PendingStatus';
 import { useView } from './store';
@@ -21,6 +22,10 @@ export interface MessageContext {
   agentName: string;
   /** Puts a text into the composer. */
   onEdit(text: string): void;
+  /** A session may begin with what has been said so far. */
+  canFork: boolean;
+  /** It was looked for, and is shown as that for a moment. */
+  isFound: boolean;
 }
 
 type Props = MessageContext & { entry: Entry };
@@ -29,6 +34,8 @@ export function Message({ entry, ...context }: Props) {
   switch (entry.kind) {
     case 'note':
       return <p class="run-end">{entry.text}</p>;
+    case 'fork':
+      return <ForkNote sessionId={entry.sessionId} at={entry.at} />;
     case 'thinking':
       return <Thinking {...context} />;
     case 'pending':
@@ -52,7 +59,7 @@ export function Message({ entry, ...context }: Props) {
 }
 
 /** An answer is the same element from its first letter on, so that nothing moves when it is complete. */
-function AgentMessage({ entry, sessionId, agentName }: Props) {
+function AgentMessage({ entry, sessionId, agentName, canFork, isFound }: Props) {
   const streamed = useView(sessionId, (view) => view.streaming.get(entry.key)?.text);
   const runId = useView(sessionId, (view) => view.run?.id);
   const isStreaming = entry.kind === 'streaming';
@@ -67,20 +74,19 @@ function AgentMessage({ entry, sessionId, agentName }: Props) {
       at={at}
       source={isStreaming ? undefined : text}
       isStreaming={isStreaming}
+      item={item}
+      forkOf={canFork ? sessionId : undefined}
+      isFound={isFound}
     >
       <Markdown text={text} isStreaming={isStreaming} hasCaret={hasCaret} />
     </Frame>
   );
 }
 
-interface SettledProps {
-  sessionId: string;
-  agentName: string;
-  item: Item;
-  waits: boolean;
-}
+type SettledProps = MessageContext & { item: Item; waits: boolean };
 
-function SettledMessage({ sessionId, agentName, item, waits }: SettledProps) {
+function SettledMessage({ item, waits, ...context }: SettledProps) {
+  const { sessionId, agentName, canFork, isFound } = context;
   switch (item.kind) {
     case 'system':
       return (
@@ -101,7 +107,13 @@ function SettledMessage({ sessionId, agentName, item, waits }: SettledProps) {
       );
     case 'user':
       return (
-        <UserMessage content={item.content} at={item.at}>
+        <UserMessage
+          content={item.content}
+          at={item.at}
+          item={item}
+          forkOf={canFork ? sessionId : undefined}
+          isFound={isFound}
+        >
           {waits && <p class="message-status">Waits for the answer before it</p>}
         </UserMessage>
       );
@@ -130,15 +142,15 @@ function Thinking({ sessionId, agentName }: MessageContext) {
   );
 }
 
-interface UserMessageProps {
+interface UserMessageProps extends Marks {
   content: string;
   at: string;
   children?: ComponentChildren;
 }
 
-function UserMessage({ content, at, children }: UserMessageProps) {
+function UserMessage({ content, at, children, ...marks }: UserMessageProps) {
   return (
-    <Frame author="You" from="user" at={at} source={content}>
+    <Frame author="You" from="user" at={at} source={content} {...marks}>
       <div class="plain" dir="auto">
         {content}
       </div>
@@ -147,7 +159,15 @@ function UserMessage({ content, at, children }: UserMessageProps) {
   );
 }
 
-interface FrameProps {
+interface Marks {
+  /** What stands in the log. */
+  item?: Item | undefined;
+  /** The session from which one may fork here. */
+  forkOf?: string | undefined;
+  isFound?: boolean;
+}
+
+interface FrameProps extends Marks {
   author: string;
   from: 'user' | 'agent';
   at: string;
@@ -157,13 +177,15 @@ interface FrameProps {
   children: ComponentChildren;
 }
 
-function Frame({ author, from, at, source, isStreaming, children }: FrameProps) {
+function Frame(props: FrameProps) {
+  const { author, from, at, source, isStreaming, item, forkOf, isFound, children } = props;
   const id = useId();
   const date = new Date(at);
   return (
     <article
-      class={`message from-${from}${isStreaming ? ' is-streaming' : ''}`}
+      class={`message from-${from}${isStreaming ? ' is-streaming' : ''}${isFound ? ' is-found' : ''}`}
       aria-labelledby={id}
+      data-seq={item?.seq}
     >
       <header class="message-head">
         {from === 'agent' && <Avatar name={author} />}
@@ -171,7 +193,12 @@ function Frame({ author, from, at, source, isStreaming, children }: FrameProps) 
         <time dateTime={at} title={fullTime(date)}>
           {clockTime(date)}
         </time>
-        {source !== undefined && <CopyButton text={source} />}
+        {source !== undefined && (
+          <div class="message-actions">
+            <CopyButton text={source} />
+            {item && forkOf !== undefined && <ForkButton sessionId={forkOf} item={item} />}
+          </div>
+        )}
       </header>
       <div class="message-body">{children}</div>
     </article>
@@ -193,7 +220,8 @@ function CopyButton({ text }: { text: string }) {
   return (
     <button
       type="button"
-      class="icon-button message-copy"
+      class="icon-button"
+      title="Copy"
       aria-label="Copy message"
       onClick={() => void copy()}
     >

@@ -4,10 +4,13 @@ import type { Signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { messagesOf } from '../client/commands';
 import { isPreamble } from '../client/items';
-import { conversationOf, type Entry } from './conversation';
+import { moreOf, type Side } from '../client/past';
+import { conversationOf, withFork, type Entry } from './conversation';
 import { Icon } from './Icon';
+import { seqOf, useJump, type Jump } from './jump';
 import { Message } from './Message';
 import { agentName } from './names';
+import { leaveMessage, type SessionRoute } from './route';
 import { EndFollower } from './scroll';
 import { useSelect, useStore, useView } from './store';
 
@@ -18,17 +21,24 @@ const KEPT = 400;
 /** By how many the part that is shown moves. */
 const STEP = 200;
 
+/** How many messages after one that is jumped to are mounted with it. */
+const AFTER_TARGET = 100;
+
 interface Props {
-  sessionId: string;
+  shown: SessionRoute;
   sent: Signal<number>;
   onEdit(text: string): void;
 }
 
-export function MessageList({ sessionId, sent, onEdit }: Props) {
+export function MessageList({ shown, sent, onEdit }: Props) {
+  const { sessionId } = shown;
   const { client } = useStore();
   const entries = useConversation(sessionId);
   const agentId = useView(sessionId, (view) => view.agentId);
   const name = useSelect((state) => agentName(state, agentId, sessionId), agentId, sessionId);
+  const runId = useView(sessionId, (view) => view.run?.id);
+  const isAlive = useView(sessionId, (view) => !view.problem && view.closed?.reason !== 'deleted');
+  const isPast = useView(sessionId, (view) => view.past !== undefined);
   const viewport = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLDivElement>(null);
   const [follower, setFollower] = useState<EndFollower>();
@@ -45,15 +55,35 @@ export function MessageList({ sessionId, sent, onEdit }: Props) {
   }, []);
 
   useKeptPlace(viewport.current, list.current, follower, [entries, skipped]);
+  const jump = useJump({
+    shown,
+    entries,
+    start,
+    end,
+    list: list.current,
+    follower,
+    mount: (index) => setSkipped(Math.max(0, entries.length - index - AFTER_TARGET)),
+  });
+  useOrigin(sessionId);
 
+  if (follower) follower.endsBefore = isPast;
   const isFollowing = follower?.following.value ?? true;
+  const wasAway = useRef(false);
   useEffect(() => {
-    if (!isFollowing) return;
+    // It may have been left since this was drawn.
+    if (!follower?.following.peek()) {
+      wasAway.current = follower !== undefined;
+      return;
+    }
+    if (wasAway.current) leaveMessage();
+    wasAway.current = false;
     setSkipped(0);
+    if (isPast) client.leavePast(sessionId);
     if (entries.length > MAX_MOUNTED) client.trim(sessionId, KEPT);
   }, [isFollowing, entries.length]);
 
   const toEnd = () => {
+    client.leavePast(sessionId);
     client.trim(sessionId, KEPT);
     follower?.toEnd();
   };
@@ -74,7 +104,7 @@ export function MessageList({ sessionId, sent, onEdit }: Props) {
       >
         <div ref={list} class="messages">
           {start === 0 ? (
-            <Older sessionId={sessionId} />
+            <More key="older" sessionId={sessionId} side="older" />
           ) : (
             <Edge key="start" onReached={() => setSkipped(skipped + Math.min(STEP, start))} />
           )}
@@ -85,10 +115,14 @@ export function MessageList({ sessionId, sent, onEdit }: Props) {
               sessionId={sessionId}
               agentName={name}
               onEdit={onEdit}
+              canFork={isAlive && isSettled(entry, runId)}
+              isFound={jump.found !== undefined && seqOf(entry) === jump.found}
             />
           ))}
-          {skipped > 0 && (
+          {skipped > 0 ? (
             <Edge key="end" onReached={() => setSkipped(Math.max(0, skipped - STEP))} />
+          ) : (
+            <More key="newer" sessionId={sessionId} side="newer" />
           )}
         </div>
         {!isFollowing && (
@@ -100,26 +134,69 @@ export function MessageList({ sessionId, sent, onEdit }: Props) {
           </div>
         )}
       </div>
+      {jump.phase && <JumpNote jump={jump} />}
     </div>
   );
 }
 
+/** How it goes with the message that the address names, as long as it is not in view. */
+function JumpNote({ jump }: { jump: Jump }) {
+  return (
+    <p class="jump-note" role="status">
+      {jump.phase === 'loading' ? (
+        'Looking for the message…'
+      ) : (
+        <>
+          The message could not be found.{' '}
+          <button type="button" class="link" onClick={jump.tryAgain}>
+            Try again
+          </button>
+        </>
+      )}
+    </p>
+  );
+}
+
+/** Whether all that the entry's run has brought is known. */
+function isSettled(entry: Entry, currentRun: string | undefined): boolean {
+  return entry.kind === 'item' && !entry.waits && entry.item.runId !== currentRun;
+}
+
+/** Asks what the session began with, unless that is known: no snapshot tells whether it is a fork. */
+function useOrigin(sessionId: string): void {
+  const { client } = useStore();
+  const isUnknown = useView(sessionId, (view) => view.forkedFrom === undefined && !view.problem);
+  const ready = useSelect((state) => state.connection.phase === 'ready');
+  useEffect(() => {
+    if (isUnknown && ready) void client.queries.loadBeginning(sessionId);
+  }, [isUnknown, ready]);
+}
+
 /** The session's entries; text that streams changes none of them. */
-function useConversation(sessionId: string): Entry[] {
+function useConversation(sessionId: string): readonly Entry[] {
   const items = useView(sessionId, (view) => view.items);
   const isWhole = useView(sessionId, (view) => view.older === 'none');
   const queue = useView(sessionId, (view) => view.queue);
   const runId = useView(sessionId, (view) => view.run?.id);
   const streams = useView(sessionId, (view) => [...view.streaming.keys()].join());
+  const past = useView(sessionId, (view) => view.past?.items);
+  const forkedFrom = useView(sessionId, (view) => view.forkedFrom);
   const pending = useSelect((state) => state.pending);
   const { client } = useStore();
-  return useMemo(() => {
+  const entries = useMemo(() => {
+    // Nothing of what goes on now is there.
+    if (past)
+      return conversationOf({ items: past, queue: [], runId: undefined, streaming: new Map() }, []);
     const streaming = client.state.views.get(sessionId)?.streaming ?? new Map();
     const own = messagesOf(pending, sessionId);
     // As long as there is a gap between them and the rest, the first words are not shown.
     const shown = isWhole ? items : items.filter((item) => !isPreamble(item));
     return conversationOf({ items: shown, queue, runId, streaming }, own);
-  }, [items, isWhole, queue, runId, streams, pending]);
+  }, [items, past, isWhole, queue, runId, streams, pending]);
+  return useMemo(
+    () => withFork(entries, forkedFrom, past !== undefined),
+    [entries, forkedFrom, past],
+  );
 }
 
 /** Keeps what is read where it is, when something comes or goes above it. */
@@ -143,28 +220,28 @@ function firstVisible(viewport: HTMLElement, list: HTMLElement): Element | undef
   return messages.find((message) => message.getBoundingClientRect().bottom > top);
 }
 
-/** The beginning of what is here: older messages are fetched when it comes near. */
-function Older({ sessionId }: { sessionId: string }) {
+/** An end of what is here: the messages beyond it are fetched when it comes near. */
+function More({ sessionId, side }: { sessionId: string; side: Side }) {
   const { client } = useStore();
-  const older = useView(sessionId, (view) => view.older);
+  const more = useView(sessionId, (view) => moreOf(view, side));
   const ready = useSelect((state) => state.connection.phase === 'ready');
-  if (older === 'none') return null;
-  if (older === 'failed') {
-    return (
-      <p class="older">
-        Older messages could not be loaded.{' '}
-        <button type="button" class="link" onClick={() => void client.queries.loadOlder(sessionId)}>
-          Try again
-        </button>
-      </p>
-    );
-  }
+  const load = () => void client.queries.loadMore(sessionId, side);
+  const name = side === 'older' ? 'Older' : 'Newer';
+  if (more === 'none') return null;
   return (
     <>
-      <p class="older">{older === 'loading' ? 'Loading older messages…' : ' '}</p>
-      {older === 'more' && ready && (
-        <Edge onReached={() => void client.queries.loadOlder(sessionId)} />
-      )}
+      <p class="older">
+        {more === 'loading' && `Loading ${side} messages…`}
+        {more === 'failed' && (
+          <>
+            {name} messages could not be loaded.{' '}
+            <button type="button" class="link" onClick={load}>
+              Try again
+            </button>
+          </>
+        )}
+      </p>
+      {more === 'more' && ready && <Edge onReached={load} />}
     </>
   );
 }

@@ -36,6 +36,7 @@ export function PendingStatus({ pending, onEdit }: Props) {
 
 function describe(state: Exclude<Pending['state'], 'refused'>, ready: boolean): string {
   switch (state) {
+    case 'held':
     case 'waiting':
       return ready ? 'Sending…' : 'Will be sent when the connection is back';
     case 'sent':

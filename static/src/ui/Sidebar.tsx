@@ -4,12 +4,15 @@ import { useEffect, useRef } from 'preact/hooks';
 import { listedSessions } from '../client/sessions';
 import type { Session } from '../client/wire.gen';
 import { Icon, Mark, type IconName } from './Icon';
+import { lazily } from './lazily';
 import { isWide } from './media';
 import { setTheme, theme, type Theme } from './preferences';
 import { AGENTS, route } from './route';
 import { SessionRow } from './SessionRow';
 import { useSelect, useStore } from './store';
 import { dayName } from './time';
+
+const MessageHits = lazily(async () => (await import('./panels')).MessageHits);
 
 const SEARCH_ID = 'search';
 /** How long typing must pause before it is searched for. */
@@ -26,7 +29,9 @@ interface Props {
 
 export function Sidebar({ onHelp, onClose }: Props) {
   return (
-    <nav class="sidebar" aria-label="Chats">
+    // Arrows go through the list as Tab does, but pass the buttons over.
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+    <nav class="sidebar" aria-label="Chats" onKeyDown={moveInList}>
       <div class="sidebar-head">
         <a class="brand" href={AGENTS}>
           <Mark />
@@ -71,14 +76,17 @@ function Search() {
       <input
         id={SEARCH_ID}
         type="search"
-        aria-label="Search chats"
-        placeholder="Search chats"
+        aria-label="Search chats and messages"
+        placeholder="Search"
         autocomplete="off"
         defaultValue={state.peek().list.query}
         onInput={({ currentTarget }) => {
           clearTimeout(timer.current);
           const query = currentTarget.value.trim();
-          timer.current = setTimeout(() => void client.queries.listSessions(query), SEARCH_MS);
+          timer.current = setTimeout(() => {
+            void client.queries.listSessions(query);
+            void client.queries.search(query);
+          }, SEARCH_MS);
         }}
       />
     </div>
@@ -89,7 +97,9 @@ function SessionList() {
   const { client } = useStore();
   const list = useSelect((state) => state.list);
   const known = useSelect((state) => state.sessions);
-  const sessions = listedSessions({ list, sessions: known });
+  const pending = useSelect((state) => state.pending);
+  const searching = useSelect((state) => state.search.phase !== 'none');
+  const sessions = listedSessions({ list, sessions: known, pending });
   return (
     <div class="session-list">
       {byDay(sessions).map(([day, ofDay]) => (
@@ -117,8 +127,21 @@ function SessionList() {
           More
         </button>
       )}
+      {searching && <MessageHits />}
     </div>
   );
+}
+
+function moveInList(event: KeyboardEvent): void {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const { currentTarget: sidebar, target } = event;
+  if (step === undefined || !(sidebar instanceof Element)) return;
+  const stops = [...sidebar.querySelectorAll<HTMLElement>(`#${SEARCH_ID}, .session-list a`)];
+  const from = stops.findIndex((stop) => stop === target);
+  const to = from < 0 ? undefined : stops[from + step];
+  if (!to) return;
+  event.preventDefault();
+  to.focus();
 }
 
 function EmptyList() {

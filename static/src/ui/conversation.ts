@@ -1,12 +1,14 @@
 /** A session as it is read: its items, what is being written, what waits, what is on its way. Pure. */
 
 import type { Item, Pending, View } from '../client/state';
+import type { ForkedFrom } from '../client/wire.gen';
 
 export type Entry = { key: string } & (
   | { kind: 'item'; item: Item; waits: boolean }
   | { kind: 'streaming'; runId: string | undefined; at: string }
   | { kind: 'pending'; pending: Pending }
   | { kind: 'note'; text: string }
+  | { kind: 'fork'; sessionId: string; at: number | undefined }
   | { kind: 'thinking' }
 );
 
@@ -28,7 +30,7 @@ export function conversationOf(view: Conversation, pending: readonly Pending[]):
     ),
   );
   return [
-    ...read.flatMap((item) => withNote(item, ended)),
+    ...read.filter((item) => !isToldBefore(item, read)).flatMap((item) => withNote(item, ended)),
     ...streaming,
     // A run goes on, and nothing of it is being written.
     ...(view.runId !== undefined && streaming.length === 0 ? [THINKING] : []),
@@ -80,6 +82,35 @@ function withNote(item: Item, ended: ReadonlySet<string>): Entry[] {
   return [entry, { kind: 'note', key: `${item.key}:note`, text }];
 }
 
+/** Entries with a mark where what they share with another session ends; `isOpen` if more follow them. */
+export function withFork(
+  entries: readonly Entry[],
+  from: ForkedFrom | null | undefined,
+  isOpen: boolean,
+): readonly Entry[] {
+  if (!from) return entries;
+  const last = entries.findLastIndex(
+    (entry) => entry.kind === 'item' && entry.item.seq <= from.at_seq,
+  );
+  // It is not here.
+  if (last < 0 || (isOpen && last === entries.length - 1)) return entries;
+  const shared = entries.slice(0, last + 1);
+  const message = shared.findLast((entry) => entry.kind === 'item' && isMessage(entry.item));
+  const at = message?.kind === 'item' ? message.item.seq : undefined;
+  const mark: Entry = { kind: 'fork', key: 'fork', sessionId: from.session_id, at };
+  return [...shared, mark, ...entries.slice(last + 1)];
+}
+
+/** A crash is an error and the end of a run: it is told once. */
+function isToldBefore(item: Item, items: readonly Item[]): boolean {
+  if (item.kind !== 'end' || item.outcome !== 'interrupted') return false;
+  return items.some((other) => other.kind === 'error' && other.runId === item.runId);
+}
+
+export function isMessage(item: Item): boolean {
+  return item.kind === 'user' || item.kind === 'agent';
+}
+
 /** Why an answer is not what it could have been, where no other item says so. */
 function noteOf(item: Item, ended: ReadonlySet<string>): string | undefined {
   if (item.kind !== 'agent') return undefined;
@@ -90,7 +121,7 @@ function noteOf(item: Item, ended: ReadonlySet<string>): string | undefined {
   return item.finish === 'cancelled' ? 'Stopped' : INTERRUPTED;
 }
 
-const INTERRUPTED = 'Interrupted: the server restarted';
+export const INTERRUPTED = 'Interrupted: the server restarted';
 
 /** How the end of a run reads. */
 export function endText({ outcome, reason }: Extract<Item, { kind: 'end' }>): string {

@@ -2,21 +2,29 @@
 
 import { signal } from '@preact/signals';
 
-export type Route =
-  { page: 'agents' } | { page: 'session'; sessionId: string } | { page: 'unknown' };
+export type Route = { page: 'agents' } | SessionRoute | { page: 'unknown' };
+
+export interface SessionRoute {
+  page: 'session';
+  sessionId: string;
+  /** Number of the event that is wanted in view; otherwise it is the newest. */
+  at: number | undefined;
+}
 
 export const AGENTS = '#/';
 
-export function sessionHash(sessionId: string): string {
-  return `#/s/${encodeURIComponent(sessionId)}`;
+export function sessionHash(sessionId: string, at?: number): string {
+  return `#/s/${encodeURIComponent(sessionId)}${at === undefined ? '' : `?at=${at}`}`;
 }
 
 export function parseRoute(hash: string): Route {
   if (hash === '' || hash === '#' || hash === AGENTS) return { page: 'agents' };
-  const encoded = /^#\/s\/([^/]+)$/.exec(hash)?.[1];
+  const [, encoded, query] = /^#\/s\/([^/?]+)(?:\?(.*))?$/.exec(hash) ?? [];
   if (encoded === undefined) return { page: 'unknown' };
+  const at = new URLSearchParams(query).get('at') ?? '';
   try {
-    return { page: 'session', sessionId: decodeURIComponent(encoded) };
+    const sessionId = decodeURIComponent(encoded);
+    return { page: 'session', sessionId, at: /^\d+$/.test(at) ? Number(at) : undefined };
   } catch {
     return { page: 'unknown' };
   }
@@ -30,4 +38,17 @@ addEventListener('hashchange', () => {
 
 export function goTo(hash: string): void {
   location.hash = hash;
+}
+
+/** Shows what a link leads to, even where it is the address already. */
+export function followAgain(hash: string): void {
+  if (location.hash === hash) route.value = parseRoute(hash);
+}
+
+/** The reader has gone on from the message that the address names. */
+export function leaveMessage(): void {
+  const shown = route.peek();
+  if (shown.page !== 'session' || shown.at === undefined) return;
+  history.replaceState(null, '', sessionHash(shown.sessionId));
+  route.value = parseRoute(location.hash);
 }

@@ -14,6 +14,9 @@ const LEAST_PX = 4;
 /** A gesture is over when nothing of it has been heard for so long. */
 const GESTURE_MS = 200;
 
+/** What is shown stands so far down, in parts of the height: what led to it is in view too. */
+const SHOWN_AT = 0.15;
+
 /** How long messages that have just come above may still find their sizes. */
 const SETTLING_MS = 250;
 
@@ -21,6 +24,8 @@ const UPWARD_KEYS = new Set(['PageUp', 'ArrowUp', 'Home']);
 
 export class EndFollower {
   readonly following = signal(true);
+  /** What is here ends before the end: moving down to it is not enough to follow. */
+  endsBefore = false;
   #lastTop = 0;
   /** Where an upward gesture began; nothing is pinned while it lasts. */
   #heldFrom: number | undefined;
@@ -58,6 +63,22 @@ export class EndFollower {
     this.#release();
     this.following.value = true;
     this.#pin();
+  }
+
+  /** Brings an element into view, and stays there. */
+  show(element: Element): void {
+    this.leave();
+    const { top, height } = this.viewport.getBoundingClientRect();
+    const wanted = top + height * SHOWN_AT;
+    this.viewport.scrollTop += element.getBoundingClientRect().top - wanted;
+    this.#lastTop = this.viewport.scrollTop;
+    this.keep(element, element.getBoundingClientRect().top);
+  }
+
+  /** Follows no more. */
+  leave(): void {
+    this.#release();
+    this.following.value = false;
   }
 
   /**
@@ -114,11 +135,6 @@ export class EndFollower {
     this.#pin();
   }
 
-  #leave(): void {
-    this.#release();
-    this.following.value = false;
-  }
-
   #scrolled(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.viewport;
     const left = scrollHeight - clientHeight - scrollTop;
@@ -126,8 +142,12 @@ export class EndFollower {
     const down = scrollTop > this.#lastTop;
     this.#lastTop = scrollTop;
     // The scrolling may be heard of before what caused it. Text that shrinks leaves nothing below.
-    if (this.following.value && gained >= LEAST_PX && left >= LEAST_PX) this.#leave();
-    else if (!this.following.value && down && left <= NEAR_PX && !this.#isSelecting()) this.toEnd();
+    if (this.following.value && gained >= LEAST_PX && left >= LEAST_PX) this.leave();
+    else if (!this.following.value && down && left <= NEAR_PX && this.#canArrive()) this.toEnd();
+  }
+
+  #canArrive(): boolean {
+    return !this.endsBefore && !this.#isSelecting();
   }
 
   #turned({ deltaY }: WheelEvent): void {
@@ -164,7 +184,7 @@ export class EndFollower {
   }
 
   #selected(): void {
-    if (this.following.value && this.#isSelecting()) this.#leave();
+    if (this.following.value && this.#isSelecting()) this.leave();
   }
 
   #isSelecting(): boolean {

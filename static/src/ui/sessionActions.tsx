@@ -1,6 +1,6 @@
 /** What can be done with a chat, from the list and from its own head. */
 
-import { useSignal } from '@preact/signals';
+import { signal, useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import type { Outcome } from '../client/replies';
 import type { State } from '../client/state';
@@ -8,8 +8,11 @@ import { ConfirmDialog } from './Dialog';
 import type { MenuItem } from './Menu';
 import { sessionTitle } from './names';
 import { warn } from './notices';
-import { goTo, sessionHash } from './route';
+import { AGENTS, goTo, route, sessionHash } from './route';
 import { useSelect, useStore } from './store';
+
+/** The chat that was looked at when it was deleted: whoever takes that back wants to see it again. */
+export const leftChat = signal<string | undefined>(undefined);
 
 interface SessionActions {
   items: MenuItem[];
@@ -52,23 +55,45 @@ export function useSessionActions(sessionId: string, rename: () => void): Sessio
   };
 
   const whileOpen: MenuItem[] = [
-    { label: 'Rename', icon: 'pencil', choose: rename },
-    { label: 'Close', icon: 'close', choose: () => (asking.value = 'close') },
+    { label: 'Rename', icon: 'pencil', does: rename },
+    { label: 'Close', icon: 'close', does: () => (asking.value = 'close') },
   ];
-  const always: MenuItem = {
-    label: 'Refresh',
-    hint: 'A new chat with the same agent',
-    icon: 'refresh',
-    choose: () => {
-      // There is nothing to lose in a chat that is closed already.
-      if (isClosed) void refresh();
-      else asking.value = 'refresh';
+  const always: MenuItem[] = [
+    {
+      label: 'Refresh',
+      hint: 'A new chat with the same agent',
+      icon: 'refresh',
+      does: () => {
+        // There is nothing to lose in a chat that is closed already.
+        if (isClosed) void refresh();
+        else asking.value = 'refresh';
+      },
     },
-  };
+    exported(sessionId, 'Markdown', 'markdown'),
+    exported(sessionId, 'JSON Lines', 'jsonl'),
+    {
+      label: 'Delete',
+      icon: 'trash',
+      isDangerous: true,
+      does: () => {
+        const shown = route.peek();
+        const isOpen = shown.page === 'session' && shown.sessionId === sessionId;
+        leftChat.value = isOpen ? sessionId : undefined;
+        client.deleteSession(sessionId);
+        if (isOpen) goTo(AGENTS);
+      },
+    },
+  ];
   return {
-    items: isClosed ? [always] : [...whileOpen, always],
+    items: isClosed ? always : [...whileOpen, ...always],
     dialog: asking.value && questions[asking.value],
   };
+}
+
+/** Relative to the page, which may be served below a path. */
+function exported(sessionId: string, name: string, format: string): MenuItem {
+  const file = `api/v1/sessions/${encodeURIComponent(sessionId)}/export?format=${format}`;
+  return { label: `Export as ${name}`, icon: 'download', does: { file } };
 }
 
 function isClosedIn({ views, sessions }: State, sessionId: string): boolean {

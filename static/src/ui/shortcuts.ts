@@ -15,7 +15,7 @@ export const SHORTCUTS: readonly (readonly [keys: string, does: string])[] = [
   ['Shift + Enter', 'New line'],
   ['Esc', 'Stop the answer, or close what is open'],
   ['↑', 'In an empty field: bring back your last message'],
-  [`${commandKey()} + K`, 'Search chats'],
+  [`${commandKey()} + K`, 'Search chats and messages'],
   [`${commandKey()} + Shift + O`, 'New chat'],
   ['?', 'Show these keys'],
 ];

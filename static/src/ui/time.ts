@@ -13,6 +13,11 @@ export function fullTime(at: Date): string {
   return FULL.format(at);
 }
 
+/** Without the day where that is today. */
+export function shortTime(at: Date): string {
+  return daysBetween(at, new Date()) === 0 ? clockTime(at) : FULL.format(at);
+}
+
 /** The name of a day, as seen from `now`. */
 export function dayName(at: Date, now: Date): string {
   const days = daysBetween(at, now);

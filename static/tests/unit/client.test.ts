@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { listedSessions } from '../../src/client/sessions';
 import {
   EPOCH,
+  event,
   FakePage,
   runFinished,
   runStarted,
@@ -268,8 +270,8 @@ describe('questions', () => {
     page.openSession();
     page.frontend.receive(userMessage(3, 'Hi'));
     page.client.trim(SESSION, 0);
-    const older = page.client.queries.loadOlder(SESSION);
-    void page.client.queries.loadOlder(SESSION);
+    const older = page.client.queries.loadMore(SESSION, 'older');
+    void page.client.queries.loadMore(SESSION, 'older');
     const asked = page.managed('history');
     expect(asked).toMatchObject([{ data: { before: 4 } }]);
     const events = [userMessage(3, 'Hi')];
@@ -281,5 +283,291 @@ describe('questions', () => {
     });
     await older;
     expect(view()?.items.map((item) => item.seq)).toEqual([2, 3]);
+  });
+});
+
+describe('deleting', () => {
+  const deletions = () => page.managed('delete');
+  const sent = () => deletions().map(({ message_id }) => message_id);
+  const shown = () => listedSessions(page.client.state).map(({ session_id }) => session_id);
+  const gone = { reason: 'deleted', replaced_by: null } as const;
+
+  beforeEach(() => {
+    page.openSession('named');
+    page.frontend.receive({ type: 'session_list_changed', data: session() });
+  });
+
+  it('hides the session at once, and asks the server only when it cannot be taken back', () => {
+    page.client.deleteSession(SESSION);
+    expect(shown()).toEqual([]);
+    expect(deletions()).toEqual([]);
+    page.client.commitDeletions();
+    expect(deletions()).toMatchObject([{ session_id: SESSION }]);
+    page.backend.reply(sent()[0] ?? '');
+    expect(shown()).toEqual([]);
+    expect(page.client.state.pending).toEqual([]);
+  });
+
+  it('is taken back without a word to the server, now and later', () => {
+    page.client.deleteSession(SESSION);
+    page.client.undoDeletions();
+    page.client.commitDeletions();
+    page.client.suspend();
+    expect(shown()).toEqual([SESSION]);
+    expect(deletions()).toEqual([]);
+    const again = new FakePage(page.tab, page.shared);
+    again.connect();
+    expect(again.managed('delete')).toEqual([]);
+  });
+
+  it('is asked for when the page is left', () => {
+    page.client.deleteSession(SESSION);
+    const { backend } = page;
+    page.client.suspend();
+    const asked = backend.sent.findLast(({ data }) => data?.['action'] === 'delete');
+    expect(asked).toBeDefined();
+    // Whether it arrived is not known: the page that comes next asks again, under the same id.
+    const again = new FakePage(page.tab, page.shared);
+    again.connect();
+    expect(again.managed('delete')).toMatchObject([{ message_id: asked?.message_id }]);
+    again.backend.reply(asked?.message_id ?? '', { duplicate: true });
+    expect(again.tab.getItem('duologue:outbox')).toBeNull();
+  });
+
+  it('waits for a connection through a reload', () => {
+    page.backend.end(1006);
+    page.client.deleteSession(SESSION);
+    page.client.suspend();
+    const again = new FakePage(page.tab, page.shared);
+    again.frontend.receive({ type: 'session_list_changed', data: session() });
+    expect(listedSessions(again.client.state)).toEqual([]);
+    again.connect();
+    expect(again.managed('delete')).toMatchObject([{ session_id: SESSION }]);
+  });
+
+  it('is not stored while it can be taken back: a copied tab would do it', () => {
+    page.client.deleteSession(SESSION);
+    const copy = new FakePage(page.tab, page.shared);
+    copy.connect();
+    expect(copy.managed('delete')).toEqual([]);
+  });
+
+  it('is sent again under the same id when the connection was lost', () => {
+    page.client.deleteSession(SESSION);
+    page.client.commitDeletions();
+    const [id] = sent();
+    page.backend.end(1006);
+    page.clock.pass(250);
+    page.backend.establish();
+    expect(sent()).toEqual([id]);
+  });
+
+  it('is asked for again by a tab that takes a new id, unless it can still be taken back', () => {
+    page.client.deleteSession(SESSION);
+    page.client.commitDeletions();
+    page.client.deleteSession('writer_100');
+    page.backend.end(4409);
+    page.connect();
+    expect(deletions()).toMatchObject([{ session_id: SESSION }]);
+    page.client.undoDeletions();
+    expect(page.client.state.pending).toHaveLength(1);
+  });
+
+  it('is done where the server has no such session, and undone where it refuses', () => {
+    page.client.deleteSession(SESSION);
+    page.client.commitDeletions();
+    page.backend.refuse(sent()[0] ?? '', 'unavailable', 'not now');
+    expect(shown()).toEqual([SESSION]);
+    expect(page.client.state.pending).toMatchObject([{ state: 'refused' }]);
+    page.client.resendMessage(sent()[0] ?? '');
+    expect(shown()).toEqual([]);
+    page.backend.refuse(sent()[0] ?? '', 'session_not_found');
+    expect(shown()).toEqual([]);
+    expect(page.client.state.pending).toEqual([]);
+  });
+
+  it('leaves nothing of the session in storage', () => {
+    page.client.drafts.setDraft(SESSION, 'half a thought');
+    page.client.keep();
+    expect(page.tab.getItem(`duologue:view:${SESSION}`)).not.toBeNull();
+    page.client.open(undefined);
+    page.client.deleteSession(SESSION);
+    page.client.commitDeletions();
+    page.backend.reply(sent()[0] ?? '');
+    expect(page.client.drafts.draft(SESSION)).toBe('');
+    expect(page.tab.getItem(`duologue:view:${SESSION}`)).toBeNull();
+    expect(page.client.state).toMatchObject({ recent: [] });
+    expect(view()).toBeUndefined();
+  });
+
+  it('by another leaves who looks at it what there is, until they go', () => {
+    page.client.drafts.setDraft(SESSION, 'half a thought');
+    page.frontend.receive(runStarted(3, 'r1'));
+    page.frontend.receive(event('session_closed', gone));
+    page.frontend.receive({
+      type: 'session_list_changed',
+      data: { session_id: SESSION, removed: true },
+    });
+    expect(view()).toMatchObject({ closed: gone, run: undefined, loaded: true });
+    expect(page.client.drafts.draft(SESSION)).toBe('half a thought');
+    page.client.keep();
+    expect(page.tab.getItem(`duologue:view:${SESSION}`)).toBeNull();
+
+    page.client.open('writer_100');
+    expect(view()).toBeUndefined();
+    expect(page.client.drafts.draft(SESSION)).toBe('');
+  });
+
+  it('is not undone by a list that was asked for before', async () => {
+    page.client.open(undefined);
+    const list = page.client.queries.listSessions('');
+    page.frontend.receive(event('session_closed', gone));
+    const asked = page.managed('list').at(-1)?.message_id ?? '';
+    page.backend.reply(asked, { sessions: [session()], next_cursor: null });
+    await list;
+    expect(shown()).toEqual([]);
+    // The same id, given to another session.
+    page.frontend.receive({ type: 'session_list_changed', data: session({ epoch: 'e2' }) });
+    expect(shown()).toEqual([SESSION]);
+  });
+});
+
+describe('forking', () => {
+  const forks = () => page.managed('fork');
+
+  /** Answers the question where the run ended. */
+  async function runEndsAt(seq: number): Promise<void> {
+    const asked = page.managed('history').at(-1);
+    const events = [runFinished(seq, 'r1')];
+    page.backend.reply(asked?.message_id ?? '', { events, epoch: EPOCH, head: seq, more: false });
+    await settled();
+  }
+
+  it('begins where the run ended, with a name of its own', async () => {
+    page.openSession('Trip plan');
+    const forked = page.client.forkSession(SESSION, 'r1', 3);
+    expect(page.managed('history')).toMatchObject([{ data: { after: 3 } }]);
+    await runEndsAt(7);
+    expect(forks()).toMatchObject([
+      { session_id: SESSION, data: { at_seq: 7, title: 'Fork of Trip plan' } },
+    ]);
+    const created = { session_id: 'helper_500', epoch: 'e9', seq: 1 };
+    page.backend.reply(forks()[0]?.message_id ?? '', created);
+    expect(await forked).toMatchObject({ ok: true, data: created });
+    const from = { session_id: SESSION, at_seq: 7 };
+    expect(page.client.state.views.get('helper_500')?.forkedFrom).toEqual(from);
+  });
+
+  it('gives no name where there is none', async () => {
+    page.openSession();
+    void page.client.forkSession(SESSION, 'r1', 3);
+    await runEndsAt(7);
+    expect(forks()[0]?.data).toEqual({ action: 'fork', at_seq: 7 });
+  });
+
+  it('takes the nearest place, once', async () => {
+    page.openSession();
+    const forked = page.client.forkSession(SESSION, 'r1', 3);
+    await runEndsAt(7);
+    const refuse = (nearest: number) => {
+      const error = {
+        code: 'invalid_field',
+        message: 'open',
+        details: { nearest },
+        retryable: false,
+      };
+      const reply_to = forks().at(-1)?.message_id;
+      page.backend.receive({ v: 1, type: 'reply', reply_to, ok: false, error });
+    };
+    refuse(12);
+    await settled();
+    await settled();
+    expect(forks().map(({ data }) => data?.['at_seq'])).toEqual([7, 12]);
+    refuse(13);
+    expect(await forked).toMatchObject({ ok: false, error: { message: 'open' } });
+    expect(forks()).toHaveLength(2);
+  });
+
+  it('is not tried where the run has not ended', async () => {
+    page.openSession();
+    const forked = page.client.forkSession(SESSION, 'r2', 3);
+    await runEndsAt(7);
+    expect(await forked).toMatchObject({ ok: false, error: { code: 'conflict' } });
+    expect(forks()).toEqual([]);
+  });
+
+  it('is sent again under the same id when the connection was lost', async () => {
+    page.openSession();
+    const forked = page.client.forkSession(SESSION, 'r1', 3);
+    await runEndsAt(7);
+    const id = forks()[0]?.message_id ?? '';
+    page.backend.end(1006);
+    page.clock.pass(250);
+    page.backend.establish();
+    expect(forks()).toMatchObject([{ message_id: id }]);
+    page.backend.reply(id, { session_id: 'helper_500', epoch: 'e9', seq: 1, duplicate: true });
+    expect(await forked).toMatchObject({ ok: true });
+  });
+});
+
+describe('searching', () => {
+  const searches = () => page.managed('search');
+
+  it('asks for messages, and for more of them', async () => {
+    page.connect();
+    void page.client.queries.search('trip');
+    expect(searches()).toMatchObject([{ data: { query: 'trip' } }]);
+    const hit = { session_id: SESSION, title: null, seq: 3, excerpt: 'trip' };
+    const reply = (cursor: string | null) => {
+      const data = { hits: [hit], next_cursor: cursor };
+      page.backend.reply(searches().at(-1)?.message_id ?? '', data);
+      return settled();
+    };
+    await reply('c');
+    void page.client.queries.searchMore();
+    expect(searches()[1]?.data).toMatchObject({ query: 'trip', cursor: 'c' });
+    await reply(null);
+    expect(page.client.state.search.hits).toHaveLength(2);
+    void page.client.queries.searchMore();
+    void page.client.queries.search('t');
+    expect(searches()).toHaveLength(2);
+    expect(page.client.state.search.phase).toBe('none');
+  });
+
+  it('that failed is done again when the connection is back', async () => {
+    page.connect();
+    const search = page.client.queries.search('trip');
+    page.backend.end(1006);
+    await search;
+    expect(page.client.state.search).toMatchObject({ phase: 'failed', query: 'trip' });
+    page.clock.pass(250);
+    page.backend.establish();
+    expect(searches()).toMatchObject([{ data: { query: 'trip' } }]);
+  });
+});
+
+describe('a message far away', () => {
+  const ask = () => page.managed('history').at(-1);
+  const answerWith = (events: object[]) => {
+    page.backend.reply(ask()?.message_id ?? '', { events, epoch: EPOCH, head: 900, more: true });
+    return settled();
+  };
+
+  it('is asked for with what is around it', async () => {
+    page.openSession();
+    const problem = page.client.queries.loadAround(SESSION, 50);
+    expect(ask()?.data).toMatchObject({ before: 150 });
+    await answerWith([userMessage(50, 'there'), userMessage(51, 'and on')]);
+    expect(await problem).toBeUndefined();
+    expect(view()?.items.map((item) => item.seq)).toEqual([2, 50, 51]);
+  });
+
+  it('is asked for by itself where long messages stand in the way', async () => {
+    page.openSession();
+    const problem = page.client.queries.loadAround(SESSION, 50);
+    await answerWith([userMessage(120, 'long')]);
+    expect(ask()?.data).toMatchObject({ before: 51 });
+    await answerWith([userMessage(49, 'x')]);
+    expect(await problem).toMatchObject({ message: 'The chat has no such message.' });
   });
 });

@@ -8,7 +8,12 @@ import { Announcer, newsBetween } from '../../src/ui/Announcer';
 import { Composer, type ComposerHandle } from '../../src/ui/Composer';
 import { ConnectionDialog } from '../../src/ui/ConnectionDialog';
 import { describe as describeContext } from '../../src/ui/ContextMeter';
+import { DeletionToast } from '../../src/ui/DeletionToast';
+import { EndedBanner } from '../../src/ui/EndedBanner';
 import { ErrorNote } from '../../src/ui/ErrorNote';
+import { ForkButton } from '../../src/ui/Fork';
+import { MessageHits } from '../../src/ui/MessageHits';
+import { warning } from '../../src/ui/notices';
 import { PendingStatus } from '../../src/ui/PendingStatus';
 import { StoreContext } from '../../src/ui/store';
 import { TitleField } from '../../src/ui/TitleField';
@@ -437,4 +442,168 @@ it('describes the context in words', () => {
   expect(describeContext({ ...context, omitted_messages: 0, source: 'provider' })).toBe(
     '5,012 of 8,192 tokens (62 %)',
   );
+});
+
+/** What was promised is kept, and what that promised too. */
+function answered(turns = 5): Promise<void> {
+  return turns === 0 ? Promise.resolve() : Promise.resolve().then(() => answered(turns - 1));
+}
+
+describe('what has been deleted', () => {
+  const deletions = () => page.managed('delete');
+  const toast = () => root.querySelector('.toast');
+  const drop = (sessionId: string) => act(() => page.client.deleteSession(sessionId));
+
+  beforeEach(() => {
+    page.openSession('Trip plan');
+    show(<DeletionToast />);
+    drop(SESSION);
+    // As with a mouse, after which the focus is not seen; it is always, here.
+    button('Undo').blur();
+  });
+
+  it('can be had back for six seconds', () => {
+    expect(toast()?.textContent).toContain('Deleted “Trip plan”.');
+    pass(5_900);
+    expect(deletions()).toEqual([]);
+    pass(200);
+    expect(toast()).toBeNull();
+    expect(deletions()).toMatchObject([{ session_id: SESSION }]);
+  });
+
+  it('is had back by its button', () => {
+    act(() => button('Undo').click());
+    expect(toast()).toBeNull();
+    pass(20_000);
+    expect(deletions()).toEqual([]);
+    expect(page.client.state.pending).toEqual([]);
+  });
+
+  it('is not counted down while it is pointed at', () => {
+    const point = (type: string) => act(() => void toast()?.dispatchEvent(new Event(type)));
+    point('pointerenter');
+    pass(20_000);
+    expect(deletions()).toEqual([]);
+    point('pointerleave');
+    pass(6_100);
+    expect(deletions()).toHaveLength(1);
+  });
+
+  it('is not counted down while it has the focus by keyboard', () => {
+    act(() => button('Undo').focus());
+    pass(20_000);
+    expect(deletions()).toEqual([]);
+    act(() => button('Undo').blur());
+    pass(6_100);
+    expect(deletions()).toHaveLength(1);
+  });
+
+  it('is told together where there is more of it, and had back together', () => {
+    pass(5_000);
+    drop('writer_100');
+    expect(document.activeElement).toBe(button('Undo'));
+    expect(toast()?.textContent).toContain('Deleted 2 chats.');
+    pass(5_000);
+    expect(deletions()).toEqual([]);
+    act(() => button('Undo').click());
+    expect(page.client.state.pending).toEqual([]);
+  });
+
+  it('and is refused, is told, and can be tried again', () => {
+    pass(6_100);
+    act(() => page.backend.refuse(deletions()[0]?.message_id ?? '', 'unavailable', 'not now'));
+    expect(toast()?.textContent).toContain('“Trip plan” could not be deleted. Not now.');
+    act(() => button('Try again').click());
+    expect(deletions()).toHaveLength(2);
+    expect(toast()).toBeNull();
+  });
+
+  it('by another is told to who looks at it', async () => {
+    const gone = { reason: 'deleted', replaced_by: null } as const;
+    act(() => page.frontend.receive(event('session_closed', gone)));
+    show(<EndedBanner sessionId={SESSION} draft={() => 'half a thought'} />);
+    expect(root.textContent).toContain('This chat was deleted.');
+    act(() => button('Start a new chat with Helper').click());
+    const create = page.managed('create')[0]?.message_id ?? '';
+    page.backend.reply(create, { session_id: 'helper_500', epoch: 'e9', seq: 1 });
+    await act(() => answered());
+    expect(page.client.drafts.draft('helper_500')).toBe('half a thought');
+  });
+});
+
+describe('what is found in messages', () => {
+  const asked = () => page.managed('search').at(-1)?.message_id ?? '';
+  const hit = { session_id: SESSION, title: null, seq: 12, excerpt: '<b>the</b> Trip plan' };
+
+  async function search(query: string, reply: object): Promise<void> {
+    await act(async () => {
+      void page.client.queries.search(query);
+      page.backend.reply(asked(), reply);
+      await answered();
+    });
+  }
+
+  beforeEach(() => page.openSession('Rome'));
+
+  it('is shown with its words marked, and leads to its message', async () => {
+    await search('trip', { hits: [hit], next_cursor: null });
+    show(<MessageHits />);
+    const link = find<HTMLAnchorElement>('a');
+    expect(link.getAttribute('href')).toBe(`#/s/${SESSION}?at=12`);
+    expect(link.textContent).toBe('Rome<b>the</b> Trip plan');
+    expect([...root.querySelectorAll('mark')].map((mark) => mark.textContent)).toEqual(['Trip']);
+    expect(root.querySelector('button')).toBeNull();
+  });
+
+  it('has more, and says where it is behind', async () => {
+    const reply = { hits: [hit], next_cursor: 'c', indexed_to: '2026-11-21T10:00:00.000Z' };
+    await search('trip', reply);
+    show(<MessageHits />);
+    expect(root.textContent).toMatch(/Messages since .* are not searched yet/);
+    act(() => button('More').click());
+    expect(page.managed('search').at(-1)?.data).toMatchObject({ cursor: 'c' });
+    expect(button('More').disabled).toBe(true);
+  });
+
+  it('is nothing, or not to be had', async () => {
+    await search('trip', { hits: [], next_cursor: null });
+    show(<MessageHits />);
+    expect(root.textContent).toContain('No message has “trip”');
+    await act(async () => {
+      void page.client.queries.search('tripod');
+      page.backend.refuse(asked(), 'unavailable', 'not now');
+      await answered();
+    });
+    expect(root.textContent).toContain('Messages could not be searched: not now');
+    act(() => button('Try again').click());
+    expect(page.managed('search')).toHaveLength(3);
+  });
+
+  it('is not what is being deleted', async () => {
+    await search('trip', { hits: [hit], next_cursor: null });
+    show(<MessageHits />);
+    act(() => page.client.deleteSession(SESSION));
+    expect(root.querySelector('a')).toBeNull();
+    act(() => page.client.undoDeletions());
+    expect(root.querySelector('a')).not.toBeNull();
+  });
+});
+
+it('tells why a chat could not be forked', async () => {
+  page.openSession('Rome');
+  act(() => page.frontend.receive(userMessage(3, 'Hi', { run: 'r1' })));
+  const item = page.client.state.views.get(SESSION)?.items.at(-1);
+  if (!item) throw new Error('no item');
+  show(<ForkButton sessionId={SESSION} item={item} />);
+  const fork = find<HTMLButtonElement>('button');
+  act(() => fork.click());
+  act(() => fork.click());
+  expect(page.managed('history')).toHaveLength(1);
+  expect(fork.getAttribute('aria-busy')).toBe('true');
+  await act(async () => {
+    page.backend.refuse(page.managed('history')[0]?.message_id ?? '', 'unavailable', 'not now');
+    await answered();
+  });
+  expect(warning.value).toBe('Could not fork the chat: not now');
+  expect(fork.getAttribute('aria-busy')).toBe('false');
 });

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { addEvents } from '../../src/client/items';
 import type { Item, Streaming } from '../../src/client/state';
 import { foldEvent } from '../../src/client/view';
 import type { EventEnvelope } from '../../src/client/wire.gen';
-import { conversationOf, endText, questionOf } from '../../src/ui/conversation';
+import { conversationOf, endText, questionOf, withFork } from '../../src/ui/conversation';
 import {
   answer,
   event,
@@ -140,4 +141,49 @@ it('finds the question of a run', () => {
   const { items } = first.reduce(foldEvent, syncedView(0));
   expect(questionOf(items, 'r1')).toBe('one');
   expect(questionOf(items, 'r9')).toBeUndefined();
+});
+
+it('tells a crash once, where it is an error too', () => {
+  const error = {
+    ...event('error', {}, { seq: 3, run: 'r1' }),
+    error: { code: 'interrupted', message: 'the server stopped', details: {} },
+  } as EventEnvelope;
+  const crash = [...first, error, runFinished(4, 'r1', 'interrupted', 'crashed')];
+  expect(read(crash)).toEqual(['one', '[error]']);
+});
+
+describe('the mark of a fork', () => {
+  const entries = conversationOf(
+    {
+      items: addEvents(
+        [],
+        [
+          userMessage(4, 'one', { run: 'r1' }),
+          answer(6, 'a1', 'two', { run: 'r1' }),
+          userMessage(9, 'three', { run: 'r2' }),
+        ],
+      ),
+      queue: [],
+      runId: undefined,
+      streaming: new Map(),
+    },
+    [],
+  );
+  const marked = (at_seq: number, isOpen = false, of = entries) =>
+    withFork(of, { session_id: 'helper_100', at_seq }, isOpen).map((entry) =>
+      entry.kind === 'fork' ? entry.at : entry.key,
+    );
+
+  it('stands after what is shared, and leads to the last message of it', () => {
+    expect(marked(8)).toEqual(['m-4', 'a1', 6, 'm-9']);
+    expect(marked(20)).toEqual(['m-4', 'a1', 'm-9', 9]);
+  });
+
+  it('is not shown where it is not known to be', () => {
+    // More that is shared may follow, or all of that has yet to come.
+    expect(marked(20, true)).toEqual(['m-4', 'a1', 'm-9']);
+    expect(marked(3)).toEqual(['m-4', 'a1', 'm-9']);
+    expect(withFork(entries, null, false)).toBe(entries);
+    expect(withFork(entries, undefined, false)).toBe(entries);
+  });
 });

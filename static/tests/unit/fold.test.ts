@@ -212,15 +212,16 @@ it('is not up to date without a frontend socket', () => {
 });
 
 it('marks older pages as asked for, come, and failed', () => {
+  const at = { sessionId: SESSION, side: 'older', at: 10 } as const;
   const asked = fold(stateWith(syncedView(9, { older: 'more' })), {
-    kind: 'older_asked',
-    sessionId: SESSION,
+    kind: 'page_asked',
+    ...at,
   });
   expect(viewOf(asked)?.older).toBe('loading');
-  const failed = fold(asked, { kind: 'older_failed', sessionId: SESSION });
+  const failed = fold(asked, { kind: 'page_failed', ...at });
   expect(viewOf(failed)?.older).toBe('failed');
   const page = { events: [userMessage(4, 'x')], epoch: EPOCH, head: 9, more: true };
-  const come = fold(asked, { kind: 'older_arrived', sessionId: SESSION, page });
+  const come = fold(asked, { kind: 'page_arrived', ...at, page });
   expect(viewOf(come)).toMatchObject({ older: 'more', items: [{ seq: 4 }] });
 });
 

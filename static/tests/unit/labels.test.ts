@@ -14,6 +14,8 @@ describe('an address', () => {
     ['#', { page: 'agents' }],
     ['#/', { page: 'agents' }],
     ['#/s/helper_417', { page: 'session', sessionId: 'helper_417' }],
+    ['#/s/helper_417?at=12', { page: 'session', sessionId: 'helper_417', at: 12 }],
+    ['#/s/helper_417?at=x&y', { page: 'session', sessionId: 'helper_417' }],
     ['#/s/a%20b', { page: 'session', sessionId: 'a b' }],
     ['#/s/', { page: 'unknown' }],
     ['#/s/a/b', { page: 'unknown' }],
@@ -26,6 +28,8 @@ describe('an address', () => {
   it('leads back to its session', () => {
     const route = parseRoute(sessionHash('a b/c'));
     expect(route).toEqual({ page: 'session', sessionId: 'a b/c' });
+    const message = parseRoute(sessionHash('a?at=7', 12));
+    expect(message).toEqual({ page: 'session', sessionId: 'a?at=7', at: 12 });
   });
 });
 

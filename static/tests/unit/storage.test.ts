@@ -55,6 +55,14 @@ describe('the outbox', () => {
 });
 
 describe('views', () => {
+  it('are dropped, and let go of a part of the past', () => {
+    const past = { items: [message(1, 'x')], older: 'more', newer: 'more' } as const;
+    tab.setViews([syncedView(3, { past })]);
+    expect(tab.views()[0]?.past).toBeUndefined();
+    tab.dropView(syncedView(3).sessionId);
+    expect(tab.views()).toEqual([]);
+  });
+
   it('come back as they were, but for what only a connection tells', () => {
     const streaming = new Map([['a1', { text: '🙂', points: 1, runId: 'r1', at: '' }]]);
     const run = { id: 'r1', status: 'responding' } as const;

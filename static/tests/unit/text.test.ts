@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { messageProblem, titleFrom } from '../../src/client/text';
+import { forkTitle, messageProblem, titleFrom } from '../../src/client/text';
 import { utf8Length } from '../../src/client/wire';
 
 describe('a title', () => {
@@ -21,6 +21,13 @@ describe('a title', () => {
     expect([...titleFrom('語'.repeat(100))]).toHaveLength(60);
     expect(titleFrom('🙂'.repeat(100))).toBe(`${'🙂'.repeat(59)}…`);
   });
+});
+
+it('names a fork after what it is of, and not too long', () => {
+  expect(forkTitle('Trip plan')).toBe('Fork of Trip plan');
+  expect([...forkTitle('🙂'.repeat(192))]).toHaveLength(200);
+  const cut = [...forkTitle('🙂'.repeat(193))];
+  expect([cut.length, cut.at(-1)]).toEqual([200, '…']);
 });
 
 describe('the limits of a message', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { emptyView, type View } from '../../src/client/state';
-import { foldEvent, foldOlder, foldSnapshot, foldSubscribed } from '../../src/client/view';
+import { foldEvent, foldSnapshot, foldSubscribed } from '../../src/client/view';
 import type { EventEnvelope, Subscribed } from '../../src/client/wire.gen';
 import {
   answer,
@@ -295,33 +295,6 @@ describe('a snapshot', () => {
     const closed = snapshot();
     closed.data.session.status = 'closed';
     expect(foldSnapshot(emptyView(SESSION), closed).closed?.reason).toBe('closed');
-  });
-});
-
-describe('older events', () => {
-  const page = { epoch: EPOCH, head: 9, more: false };
-
-  it('are put where they belong, once', () => {
-    const shown = foldAll(syncedView(6), [userMessage(7, 'new')]);
-    const events = [userMessage(4, 'one'), answer(5, 'a1', 'two'), userMessage(7, 'new')];
-    const view = foldOlder({ ...shown, older: 'loading' }, { ...page, events });
-    expect(view.items.map((item) => item.seq)).toEqual([4, 5, 7]);
-    expect(view.older).toBe('none');
-  });
-
-  it('find their tool calls that ended later', () => {
-    const call = { message_id: 's1', tool_call_id: 't1', tool_name: 'clock' };
-    const end = event('tool_call.end', { ...call, result: 1, duration_ms: 2 }, { seq: 7 });
-    const start = event('tool_call.start', { ...call, args: {} }, { seq: 5 });
-    const view = foldOlder(foldEvent(syncedView(6), end), { ...page, events: [start] });
-    expect(view.items).toHaveLength(1);
-    expect(view.items[0]).toMatchObject({ seq: 5, args: {}, outcome: { result: 1 } });
-  });
-
-  it('of another log are not taken', () => {
-    const view = syncedView(6);
-    const folded = foldOlder(view, { ...page, epoch: 'e0', events: [userMessage(4, 'one')] });
-    expect(folded.items).toEqual([]);
   });
 });
 

@@ -8,6 +8,8 @@ export class Gate {
   opened = 0;
   /** Asked at each opening for a code to close it with at once. @type {() => number | undefined} */
   refuse = () => undefined;
+  /** What is said to a frame of the page's in place of the server, to which it is not passed on then. @type {(frame: any) => any} */
+  answer = () => undefined;
   #connection;
 
   /**
@@ -28,6 +30,11 @@ export class Gate {
     const code = this.refuse();
     if (code !== undefined) return void socket.close({ code, reason: `reason ${code}` });
     const connection = { socket, server: socket.connectToServer(), held: undefined };
+    socket.onMessage((message) => {
+      const answer = this.answer(JSON.parse(String(message)));
+      if (answer) socket.send(JSON.stringify(answer));
+      else connection.server.send(message);
+    });
     connection.server.onMessage((message) => {
       if (connection.held) connection.held.push(message);
       else socket.send(message);

@@ -94,7 +94,7 @@ export class Tab {
   }
 
   get sessionId() {
-    return decodeURIComponent(new URL(this.page.url()).hash.replace('#/s/', ''));
+    return decodeURIComponent(new URL(this.page.url()).hash.replace(/^#\/s\/|\?.*/g, ''));
   }
 
   // ---- what users do ----
@@ -178,6 +178,33 @@ export class Tab {
   /** Waits until something so named has the focus. @param {RegExp} name */
   async focusReaches(name) {
     await until(`the focus on ${name}`, async () => name.test(await this.focused()));
+  }
+
+  /** A chat in the list, by a part of its name. */
+  row(name) {
+    return this.page.locator('.session').filter({ has: this.page.getByText(name) });
+  }
+
+  /** Chooses from the menu of a chat in the list. */
+  async chooseInList(name, action) {
+    await this.row(name).hover();
+    await this.row(name)
+      .getByRole('button', { name: /^Actions for/ })
+      .click();
+    await this.page.getByRole('menuitem', { name: action }).click();
+  }
+
+  /** A message that is in view, by its text. */
+  async sees(text) {
+    const message = this.page.locator('.message', { hasText: text }).first();
+    await message.waitFor();
+    await until(`“${text}” in view`, () =>
+      message.evaluate((element) => {
+        const seen = element.getBoundingClientRect();
+        const view = element.closest('.viewport').getBoundingClientRect();
+        return seen.top >= view.top - 1 && seen.top < view.bottom;
+      }),
+    );
   }
 
   /** Chooses from the menu of the open chat. */
