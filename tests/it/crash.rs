@@ -298,7 +298,7 @@ async fn sessions_that_are_being_created_in_a_crash_are_there_once_or_not_at_all
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_is_sent_again_after_a_crash_ends_with_one_fresh_session() {
-    const ROUNDS: usize = 30;
+    const ROUNDS: usize = 60;
     let mut phoenix = Phoenix::start(&[]);
     let mut random = StdRng::seed_from_u64(seed());
     let witness = phoenix.witness("w0");
