@@ -549,6 +549,16 @@ async fn while_the_disk_stands_still_streams_go_on_and_nothing_is_acknowledged()
     assert_eq!(accepted, 1, "only the session's creation: what is not written is not acknowledged");
     drop(frozen);
 
+    let all_answered = |notes: &Notes| notes.commands.values().all(|asked| asked.accepted().is_some());
+    for _ in 0..400 {
+        if all_answered(&author.notes()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if !all_answered(&author.notes()) {
+        tell_where_it_hangs(&server, &author);
+    }
     for answer in answers {
         within("an answer", answer).await.expect("the witness lives").expect("it is accepted at last");
     }
@@ -558,6 +568,19 @@ async fn while_the_disk_stands_still_streams_go_on_and_nothing_is_acknowledged()
     server.kill();
     Oracle::expecting(&[]).assert(&notes, &logs);
     assert_no(&differences(&logs, &logs_in_file(&disk.path(FILE))));
+}
+
+/// For whoever has to find out why something is not answered.
+fn tell_where_it_hangs(server: &Server, witness: &Witness) {
+    for (id, asked) in witness.notes().commands.iter().filter(|(_, asked)| asked.accepted().is_none()) {
+        println!("not answered: {id}, sent {} times, {:?}", asked.sent, asked.replies.last());
+    }
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    for task in tasks.flatten().map(|task| task.path()) {
+        let read = |what: &str| fs::read_to_string(task.join(what)).unwrap_or_default();
+        println!("{} {} {}", read("comm").trim(), read("wchan"), read("stack"));
+    }
+    println!("{}", log_of(server));
 }
 
 // ---- files that are somebody else's, or no longer what they were ----

@@ -200,11 +200,18 @@ pub fn duologue(dir: &std::path::Path, environment: &[(&str, &str)]) -> Command 
     command
 }
 
-/// An empty directory that only this test has.
+/// An empty directory that only this test has. Process ids come again, and directories stay.
 pub fn scratch_dir() -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("test"));
-    std::fs::create_dir_all(&dir).expect("a directory can be made");
-    dir
+    loop {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("test"));
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => {
+                made.expect("a directory can be made");
+                return dir;
+            }
+        }
+    }
 }
 
 /// A name that nothing else has.
