@@ -1,6 +1,6 @@
 # `make run` is all that a user needs; the rest is for those who work on Duologue.
 
-.PHONY: run test lint bench fmt doc types ui needs python chromium test-ui test-server test-browser
+.PHONY: run test lint bench fmt doc types ui needs python tools chromium test-ui test-server test-browser
 .DELETE_ON_ERROR:
 
 UI_SOURCES := $(shell find static/src static/public static/index.html static/vite.config.ts static/tsconfig.json -type f)
@@ -27,7 +27,7 @@ test-ui: ui
 	npm --prefix static run test
 	npm --prefix static run budget
 
-test-server: ui needs python
+test-server: ui needs python tools
 	$(CARGO_TEST) --locked
 
 test-browser: ui needs chromium
@@ -71,6 +71,15 @@ python:
 	@python3 -c "import ensurepip, venv" 2>/dev/null || { \
 		echo "The tests of the examples need Python's venv; installing it from the packages of the system."; \
 		apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; \
+	}
+
+# Disks that are full, frozen and read-only, and clocks that jump, are made with tools of the system.
+tools:
+	@( for tool in faketime mkfs.ext4 chattr unshare fsfreeze prlimit; do \
+		command -v $$tool >/dev/null || exit 1; \
+	done ) || { \
+		echo "The tests of faults need faketime, e2fsprogs and util-linux; installing them from the packages of the system."; \
+		apt-get update && apt-get install -y --no-install-recommends faketime e2fsprogs util-linux; \
 	}
 
 chromium:

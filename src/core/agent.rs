@@ -396,12 +396,20 @@ impl Agent {
     fn end_session(&mut self, closing: Closing, ctx: &mut Context<Self>) {
         let Closing { reason, replaced_by, reply } = closing;
         let mut entries: Vec<_> =
-            self.queue.drain(..).map(|queued| never_began(queued.run_id, EndReason::Closed)).collect();
+            self.queue.iter().map(|queued| never_began(queued.run_id, EndReason::Closed)).collect();
         entries.push(Durable::SessionClosed { reason, replaced_by }.into());
         let commands = reply.remember(Done::Noted).into_iter().collect();
-        self.commit(entries, commands, ctx, move |_, ctx| {
-            reply.done(Done::Noted);
-            ctx.stop();
+        self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
+            Ok(_) => {
+                agent.queue.clear();
+                reply.done(Done::Noted);
+                ctx.stop();
+            }
+            Err(failed) => {
+                // It stays open, and goes on with what waits.
+                agent.closed = false;
+                refuse_failed(reply, failed.error);
+            }
         });
     }
 
@@ -744,6 +752,11 @@ pub(super) fn refuse_failed(reply: ReplyTo, error: AppendError) {
                 "the server's store is full; close sessions, or try again later",
             ));
         }
+        (AppendError::Failed(error), _) => {
+            // The store itself has said so, once for all that it refuses.
+            log::debug!("a command could not be stored: {error}");
+            reply.refuse(Problem::unavailable(STORE_REFUSES));
+        }
         (error, _) => {
             log::error!("a command could not be stored: {error}");
             reply.refuse(Problem::unavailable(STORE_REFUSES));
@@ -792,11 +805,11 @@ impl Handler<Carry> for Agent {
     type Result = ();
 
     fn handle(&mut self, Carry { caller, order, reply }: Carry, ctx: &mut Self::Context) {
-        if self.closed {
-            return reply.refuse(Problem::session_closed(&self.session_id));
-        }
         if self.refused > 0 {
             return reply.refuse(Problem::unavailable(STORE_REFUSES));
+        }
+        if self.closed {
+            return reply.refuse(Problem::session_closed(&self.session_id));
         }
         match order {
             Order::SendMessage { content, on_busy } => {

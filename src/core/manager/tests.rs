@@ -459,6 +459,23 @@ async fn an_answer_that_cannot_be_saved_ends_and_commands_are_refused_until_its_
 }
 
 #[actix::test]
+async fn a_session_whose_end_cannot_be_stored_stays_open() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let session_id = fixture.create().await;
+    fixture.store.close_gate();
+    let close = Command::CloseSession { session_id: session_id.clone() };
+    let closed = fixture.manager.execute(caller("me"), close, None);
+    settle().await;
+    assert!(fixture.store.decide(Verdict::Fail));
+    assert_eq!(code(closed.await.unwrap().result), ErrorCode::Unavailable);
+    fixture.store.open_gate();
+
+    let run_id = fixture.send(&session_id, "/echo hi").await;
+    assert_eq!(fixture.end_of(&session_id, run_id).await, (Outcome::Completed, None));
+}
+
+#[actix::test]
 async fn ids_get_another_digit_when_half_of_them_are_taken() {
     let fixture = Fixture::new();
     let mut digits = Vec::new();

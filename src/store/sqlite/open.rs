@@ -369,6 +369,8 @@ fn begin_life(database: &Database, boot_id: Option<&str>, left: &Left) -> rusqli
     set_meta(&connection, "synced", i64::from(database.sync_every_commit))?;
     set_meta(&connection, "backup", 0)?;
     connection.execute_batch("COMMIT")?;
+    // Should the log be lost, the file itself says that it was in use. In vain while another program reads.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(incarnation)
 }
 
