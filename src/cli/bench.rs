@@ -127,7 +127,8 @@ async fn measure(bench: &Bench, server: &Server, tally: &Rc<RefCell<Tally>>) -> 
     let progress = progress(bench.json, (bench.sessions * bench.messages) as u64, "answering messages");
     let cpu_before = meter.cpu()?;
     let answering = Instant::now();
-    let sessions = answer(sessions, bench.messages, &bench.content(), tally, &progress).await?;
+    let sessions =
+        answer(sessions, bench.messages, bench.answer_time(), &bench.content(), tally, &progress).await?;
     progress.finish_and_clear();
     // Whoever waits for what has failed would wait for ever.
     let went_well = tally.borrow().errors == 0;
@@ -188,17 +189,22 @@ async fn open(bench: &Bench, server: &Server, tally: &RefCell<Tally>) -> anyhow:
     sessions
 }
 
-/// Has all sessions answer messages, each one after the other. A session that fails is counted, and gets no more.
+/// Has all sessions answer messages, each one after the other. They begin spread over a time, so that a paced load
+/// does not come in waves. A session that fails is counted, and gets no more.
 async fn answer(
     sessions: Vec<Session>,
     messages: usize,
+    spread_over: Duration,
     content: &str,
     tally: &Rc<RefCell<Tally>>,
     progress: &ProgressBar,
 ) -> anyhow::Result<Vec<Session>> {
-    let answer_all = |mut session: Session| {
+    let each = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
+    let answer_all = |(number, mut session): (usize, Session)| {
         let (tally, progress, content) = (tally.clone(), progress.clone(), content.to_owned());
+        let wait = spread_over / each * u32::try_from(number).unwrap_or(u32::MAX);
         async move {
+            tokio::time::sleep(wait).await;
             for _ in 0..messages {
                 if let Err(error) = session.chat(&content, &tally).await {
                     tally.borrow_mut().fail(&error);
@@ -209,8 +215,11 @@ async fn answer(
             session
         }
     };
-    let tasks: Vec<_> =
-        sessions.into_iter().map(|session| tokio::task::spawn_local(answer_all(session))).collect();
+    let tasks: Vec<_> = sessions
+        .into_iter()
+        .enumerate()
+        .map(|session| tokio::task::spawn_local(answer_all(session)))
+        .collect();
     let mut sessions = Vec::with_capacity(tasks.len());
     for task in tasks {
         sessions.push(task.await?);
@@ -242,6 +251,14 @@ impl Bench {
             (1, _) => "/echo x".to_owned(),
             (tokens, 0) => format!("/count {tokens}"),
             (tokens, rate) => format!("/count {tokens} {}", 1000 / rate.min(1000)),
+        }
+    }
+
+    /// How long an answer takes, where the pace says so.
+    fn answer_time(&self) -> Duration {
+        match self.rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_millis(1000 * self.tokens / rate),
         }
     }
 

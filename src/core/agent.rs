@@ -102,6 +102,8 @@ pub struct Agent {
     partial: Option<(MessageId, String)>,
     /// The model's stream, or the calls of tools.
     work: Option<SpawnHandle>,
+    /// The reminder that the run asked for.
+    reminder: Option<SpawnHandle>,
     queue: Vec<QueuedMessage>,
     /// Who waits for the run to end.
     stops: Vec<ReplyTo>,
@@ -173,6 +175,7 @@ impl Agent {
             conversation,
             run: None,
             work: None,
+            reminder: None,
             queue,
             stops: Vec::new(),
             closing: None,
@@ -440,9 +443,7 @@ impl Agent {
                         Err(problem) => inputs.push_front(Input::ModelFailed(problem)),
                     },
                     Effect::Save { message_id, text } => self.save(run_id, message_id, text, ctx),
-                    Effect::Remind(after) => {
-                        ctx.run_later(after, move |agent, ctx| agent.feed_run(run_id, Input::Reminded, ctx));
-                    }
+                    Effect::Remind(after) => self.remind(run_id, after, ctx),
                     Effect::CallTools(calls) => self.call_tools(run_id, calls, ctx),
                     Effect::DropModel | Effect::DropTools => self.drop_work(ctx),
                     Effect::Append(entries) => {
@@ -462,6 +463,23 @@ impl Agent {
     fn feed_run(&mut self, run_id: RunId, input: Input, ctx: &mut Context<Self>) {
         if self.run.as_ref().map(Run::id) == Some(run_id) {
             self.feed([input], Permits::default(), ctx);
+        }
+    }
+
+    /// Reminds the run of something after a time. One reminder at a time: each that waits costs every wake-up
+    /// of the actor.
+    fn remind(&mut self, run_id: RunId, after: Duration, ctx: &mut Context<Self>) {
+        self.forget_reminder(ctx);
+        let reminder = ctx.run_later(after, move |agent, ctx| {
+            agent.reminder = None;
+            agent.feed_run(run_id, Input::Reminded, ctx);
+        });
+        self.reminder = Some(reminder);
+    }
+
+    fn forget_reminder(&mut self, ctx: &mut Context<Self>) {
+        if let Some(reminder) = self.reminder.take() {
+            ctx.cancel_future(reminder);
         }
     }
 
@@ -504,6 +522,7 @@ impl Agent {
         log::info!("session={} run={run_id} ended: {outcome:?}", self.session_id);
         self.run = None;
         self.drop_work(ctx);
+        self.forget_reminder(ctx);
         if let Some(profile) = &self.profile {
             self.conversation.trim(profile.card.context_window, profile.answer_tokens());
         }

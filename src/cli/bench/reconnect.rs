@@ -1,6 +1,10 @@
 //! All clients are dropped at once, miss a run, and come back at once with their positions.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -36,7 +40,7 @@ pub async fn run(
         .await?;
     let (sessions, reconnecting) = bring_back(server, parted, tally).await?;
     // What is doubled or lost where the replay ends shows only now.
-    answer(sessions, 1, content, tally, &ProgressBar::hidden()).await?;
+    answer(sessions, 1, Duration::ZERO, content, tally, &ProgressBar::hidden()).await?;
     Ok(reconnecting)
 }
 

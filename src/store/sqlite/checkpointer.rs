@@ -1,8 +1,8 @@
 //! Folds the write-ahead log back into the database, so that it stays short.
 //!
 //! Owns: a thread for checkpoints that hold up nobody, and the count of pages that decides when one is due.
-//! Those alone would never be done under a writer that never rests: past a hard bound the writer itself cuts
-//! the log off, between two commits.
+//! Those alone would never be done under a writer that never rests: past a hard bound the writer itself folds
+//! all back, between two commits.
 
 use std::{
     sync::{
@@ -50,6 +50,14 @@ enum Fold {
     Asked,
     /// There are none.
     Truncated,
+}
+
+/// What becomes of the file once all is folded back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is written again from its beginning: giving its room back would hold up the writer.
+    Restart,
+    Truncate,
 }
 
 /// Starts the thread; it ends once the queue is closed.
@@ -100,7 +108,7 @@ impl WriteAheadLog {
         }))
     }
 
-    /// After each commit: asks for a checkpoint when one is due, and cuts the log off when it is too long.
+    /// After each commit: asks for a checkpoint when one is due, and has the log begin anew when it is too long.
     pub(super) fn after_commit(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.wrote.swap(false, Ordering::Relaxed) {
             return Ok(());
@@ -116,7 +124,7 @@ impl WriteAheadLog {
             self.asked_at = pages;
             self.ask();
         }
-        if pages >= self.truncate_at && !self.truncate(connection)? {
+        if pages >= self.truncate_at && !self.fold_all(connection, End::Restart)? {
             self.truncate_at = pages.saturating_add(RETRY_PAGES);
         }
         Ok(())
@@ -137,7 +145,7 @@ impl WriteAheadLog {
             }
             // While the other thread is at it, the writer has better things to do than to wait for it.
             Fold::Asked if self.in_checkpoint.try_lock().is_err() => {}
-            Fold::Asked => drop(self.truncate(connection)?),
+            Fold::Asked => drop(self.fold_all(connection, End::Truncate)?),
             Fold::Truncated => {}
         }
         Ok(())
@@ -152,17 +160,23 @@ impl WriteAheadLog {
         let _ = self.due.push(());
     }
 
-    /// Cuts the log off, unless a reader is in the middle of it.
-    fn truncate(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+    /// Folds all back and has the log begin anew, unless a reader is in the middle of it.
+    fn fold_all(&mut self, connection: &Connection, end: End) -> rusqlite::Result<bool> {
         // One that is going does a part of the work.
         let in_checkpoint = self.in_checkpoint.clone();
         let _in_checkpoint = in_checkpoint.lock().expect("no panic while locked");
         connection.busy_timeout(TRUNCATE_PATIENCE)?;
-        let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        let checkpoint = match end {
+            End::Restart => "PRAGMA wal_checkpoint(RESTART)",
+            End::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+        };
+        let busy = connection.query_row(checkpoint, [], |row| row.get(0));
         connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
         let busy: bool = busy?;
         if !busy {
-            self.fold = Fold::Truncated;
+            if end == End::Truncate {
+                self.fold = Fold::Truncated;
+            }
             self.pages.store(0, Ordering::Relaxed);
             self.asked_at = 0;
             self.truncate_at = MAX_PAGES;

@@ -15,7 +15,7 @@ use crate::core::{event::Durable, search::searched_text};
 const SLICE_TIME: Duration = Duration::from_millis(2);
 const MAX_SLICE: usize = 1_024;
 /// Events that are worth a transaction at once; fewer wait until nothing has come for a moment.
-const WORTHWHILE: i64 = 256;
+const WORTHWHILE: i64 = 1_024;
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// How far the index has come.
