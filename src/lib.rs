@@ -17,7 +17,7 @@
 //! sessions, snapshots and replays are all read from logs; there is no second truth.
 //!
 //! - [`core`] — the product: the actors, the run as a state machine, the ports. No wire format, no vendor.
-//! - [`doors`] — the ways in and out: two sockets, health, the web UI.
+//! - [`doors`] — the ways in and out: two sockets, exports, health, the web UI.
 //! - [`providers`], [`store`] — adapters of the core's ports.
 //! - [`access`] — who may come in.
 //! - [`config`] — settings, checked; the only reader of the environment.

@@ -7,6 +7,7 @@
 //! - **Death.** A panic ends one actor. If it was an [`agent::Agent`], [`manager::AgentManager`] makes
 //!   another from the log, at once if a run was open; that run ends `interrupted`. If it was
 //!   the manager or [`bus::EventBus`], the process ends: better no server than one that only seems to work.
+//!   What a process leaves undone, the next one's manager takes up when it starts.
 //! - **Stopping.** An agent stops when it is idle (its manager asks), when its session is closed, and when the
 //!   server drains; never in the middle of a run.
 //! - **Waiting.** Requests go down the ring and are awaited there; nobody awaits upwards.
