@@ -117,7 +117,7 @@ long_session() {
     mkdir "$dir"
     say "round $round of $rounds: a session of 10,000 messages, $name"
     start "$name" "$dir"
-    yes "/echo a message of a few words, as they are" | head -5000 | "$duologue" chat writer --url "$url" >/dev/null
+    seq 5000 | sed 's|^|/echo a message of a few words, number |' | "$duologue" chat writer --url "$url" >/dev/null
     if [ "$name" != memory ]; then
         stop
         exec 3<&-
@@ -139,6 +139,7 @@ both() {
 
 for round in $(seq "$rounds"); do
     both paced --sessions 500 --messages 2 --tokens 200 --rate 40
+    both steady --sessions 500 --messages 2 --tokens 200 --rate 40 --steady
     burst=(--sessions 500 --messages 4 --tokens 400)
     both burst "${burst[@]}"
     measure burst gathering "$round" "${burst[@]}"
@@ -151,7 +152,7 @@ for round in $(seq "$rounds"); do
     measure reconnect ours "$round" --sessions 1000 --messages 1 --tokens 1 --reconnect
     measure watchers ours "$round" --sessions 1 --messages 10 --tokens 40 --rate 40 --watchers 500
     stores burst "${burst[@]}"
-    stores busy --sessions 1000 --messages 3 --tokens 40 --rate 20
+    stores busy --sessions 1000 --messages 3 --tokens 40 --rate 20 --steady
     stores echo --sessions 1 --messages 5000 --tokens 1
     keep_awake
     stores awake --sessions 1 --messages 5000 --tokens 1
@@ -229,6 +230,7 @@ def best(what, figure, field, digits=1, scale=1, most=None, least=None):
 print("| figure | target | ours | axum, untuned | verdict |")
 print("|---|--:|--:|--:|---|")
 compare("500 sessions × 40/s", "paced", 1.5)
+compare("the same, not in waves", "steady", None)
 compare("500 sessions in a burst", "burst", 1)
 compare("the same, axum made to gather what is ready", "burst", None, peer="gathering")
 best("echo, ms, p50", "echo", "first_delta_ms.p50", digits=3)

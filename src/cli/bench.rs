@@ -64,6 +64,9 @@ pub struct Bench {
     /// Deltas a second of each session; 0 is as fast as they come
     #[arg(long, default_value_t = 0)]
     rate: u64,
+    /// Sessions begin spread over the time of one answer, so that a paced load does not come in waves
+    #[arg(long)]
+    steady: bool,
     /// Other clients that watch the first session: measures how far apart they get the same event
     #[arg(long, default_value_t = 0)]
     watchers: usize,
@@ -128,7 +131,7 @@ async fn measure(bench: &Bench, server: &Server, tally: &Rc<RefCell<Tally>>) -> 
     let cpu_before = meter.cpu()?;
     let answering = Instant::now();
     let sessions =
-        answer(sessions, bench.messages, bench.answer_time(), &bench.content(), tally, &progress).await?;
+        answer(sessions, bench.messages, bench.spread_over(), &bench.content(), tally, &progress).await?;
     progress.finish_and_clear();
     // Whoever waits for what has failed would wait for ever.
     let went_well = tally.borrow().errors == 0;
@@ -189,8 +192,7 @@ async fn open(bench: &Bench, server: &Server, tally: &RefCell<Tally>) -> anyhow:
     sessions
 }
 
-/// Has all sessions answer messages, each one after the other. They begin spread over a time, so that a paced load
-/// does not come in waves. A session that fails is counted, and gets no more.
+/// Has all sessions answer messages, each one after the other. They begin spread over a time. A session that fails is counted, and gets no more.
 async fn answer(
     sessions: Vec<Session>,
     messages: usize,
@@ -254,11 +256,11 @@ impl Bench {
         }
     }
 
-    /// How long an answer takes, where the pace says so.
-    fn answer_time(&self) -> Duration {
+    /// Over how long a time sessions begin to answer.
+    fn spread_over(&self) -> Duration {
         match self.rate {
-            0 => Duration::ZERO,
-            rate => Duration::from_millis(1000 * self.tokens / rate),
+            rate if rate > 0 && self.steady => Duration::from_millis(1000 * self.tokens / rate),
+            _ => Duration::ZERO,
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     bus::{Bus, Committed, Failed, GetOpenMessage, Origin, Release},
-    command::{Caller, Done, OnBusy, ReplyTo, different_command},
+    command::{Caller, Done, OnBusy, Remember, ReplyTo, different_command},
     conversation::{Conversation, PromptSize},
     error::{ErrorCode, Problem},
     event::{AgentStatus, CloseReason, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger},
@@ -108,6 +108,8 @@ pub struct Agent {
     /// Who waits for the run to end.
     stops: Vec<ReplyTo>,
     closing: Option<Closing>,
+    /// Who asked for that as well, meanwhile.
+    closing_too: Vec<ReplyTo>,
     /// No more commands: its session is closed, or about to be.
     closed: bool,
     finishing_up: bool,
@@ -179,6 +181,7 @@ impl Agent {
             queue,
             stops: Vec::new(),
             closing: None,
+            closing_too: Vec::new(),
             closed: false,
             finishing_up: false,
             appending: 0,
@@ -335,10 +338,8 @@ impl Agent {
                 queued.state = QueueState::Clearing;
                 let entries = vec![never_began(run_id, EndReason::Cleared)];
                 let done = Done::Stopped { outcome: Outcome::Cancelled };
-                let commands = reply.remember(done.clone()).into_iter().collect();
-                self.commit(entries, commands, ctx, move |agent, _| {
+                self.commit(entries, vec![(reply, done)], ctx, move |agent, _| {
                     agent.queue.retain(|queued| queued.run_id != run_id);
-                    reply.done(done);
                 });
             }
             Some(_) => {
@@ -406,11 +407,15 @@ impl Agent {
             Ok(_) => {
                 agent.queue.clear();
                 reply.done(Done::Noted);
+                for reply in agent.closing_too.drain(..) {
+                    reply.refuse(Problem::session_closed(&agent.session_id));
+                }
                 ctx.stop();
             }
             Err(failed) => {
                 // It stays open, and goes on with what waits.
                 agent.closed = false;
+                agent.refuse_waiting(Vec::new());
                 refuse_failed(reply, failed.error);
             }
         });
@@ -509,11 +514,8 @@ impl Agent {
 
     /// Appends the end of the run; those who wait for it are remembered in the same transaction.
     fn end_run(&mut self, entries: Vec<Entry>, outcome: Outcome, ctx: &mut Context<Self>) {
-        let done = Done::Stopped { outcome };
-        let stops = std::mem::take(&mut self.stops);
-        let commands = stops.iter().filter_map(|reply| reply.remember(done.clone())).collect();
-        self.commit(entries, commands, ctx, move |agent, ctx| {
-            stops.into_iter().for_each(|reply| reply.done(done.clone()));
+        let stops = self.stops.drain(..).map(|reply| (reply, Done::Stopped { outcome })).collect();
+        self.commit(entries, stops, ctx, move |agent, ctx| {
             agent.feed([Input::Committed], Permits::default(), ctx);
         });
     }
@@ -530,9 +532,7 @@ impl Agent {
         self.bus.show(&self.topic, Some(run_id), idle, Permits::default());
         // These came when the end was already on its way to the log.
         for reply in std::mem::take(&mut self.stops) {
-            let done = Done::Stopped { outcome };
-            let commands = reply.remember(done.clone()).into_iter().collect();
-            self.commit(Vec::new(), commands, ctx, move |_, _| reply.done(done));
+            self.commit(Vec::new(), vec![(reply, Done::Stopped { outcome })], ctx, |_, _| {});
         }
     }
 
@@ -667,7 +667,7 @@ impl Agent {
     fn publish(
         &mut self,
         entries: Vec<Entry>,
-        commands: Vec<super::command::Remember>,
+        commands: Vec<Remember>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Result<Committed, Failed>, &mut Context<Self>) + 'static,
     ) {
@@ -691,36 +691,45 @@ impl Agent {
         }));
     }
 
-    /// Publishes a batch that must get into the log, however long that takes.
+    /// Publishes a batch that must get into the log, however long that takes. Those whose commands it carries out
+    /// are answered when it is there, or refused when the store refuses it: it is tried again all the same.
     fn commit(
         &mut self,
         entries: Vec<Entry>,
-        commands: Vec<super::command::Remember>,
+        answers: Vec<(ReplyTo, Done)>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
-        self.commit_after(Duration::ZERO, entries, commands, ctx, then);
+        let remembered = answers.iter().filter_map(|(reply, done)| reply.remember(done.clone())).collect();
+        self.commit_after(Duration::ZERO, entries, remembered, answers, ctx, then);
     }
 
     fn commit_after(
         &mut self,
         waited: Duration,
         entries: Vec<Entry>,
-        commands: Vec<super::command::Remember>,
+        commands: Vec<Remember>,
+        answers: Vec<(ReplyTo, Done)>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
         self.publish(entries, commands, ctx, move |agent, outcome, ctx| {
-            let Failed { error, entries, mut commands } = match outcome {
-                Ok(_) => return then(agent, ctx),
+            let Failed { error, entries, .. } = match outcome {
+                Ok(_) => {
+                    answers.into_iter().for_each(|(reply, done)| reply.done(done));
+                    return then(agent, ctx);
+                }
                 Err(failed) => failed,
             };
-            match error {
+            let answers = match error {
                 // The agent is on its way out.
                 AppendError::Conflict => return,
-                AppendError::Duplicate(_) => commands.clear(),
-                AppendError::Full | AppendError::Failed(_) => {}
-            }
+                AppendError::Duplicate(_) => answers,
+                AppendError::Full | AppendError::Failed(_) => {
+                    agent.refuse_waiting(answers);
+                    Vec::new()
+                }
+            };
             let wait = (waited * 2).clamp(*RETRY.start(), *RETRY.end());
             log::error!("session={}: {error}; trying again in {wait:?}", agent.session_id);
             // Counted as on its way, so that nothing overtakes it.
@@ -729,9 +738,21 @@ impl Agent {
             ctx.run_later(wait, move |agent, ctx| {
                 agent.appending -= 1;
                 agent.refused -= 1;
-                agent.commit_after(wait, entries, commands, ctx, then);
+                agent.commit_after(wait, entries, Vec::new(), answers, ctx, then);
             });
         });
+    }
+
+    /// The store refuses what these wait for: they may try again.
+    fn refuse_waiting(&mut self, answers: Vec<(ReplyTo, Done)>) {
+        let problem = Problem::unavailable(STORE_REFUSES);
+        let replies = answers.into_iter().map(|(reply, _)| reply).chain(self.stops.drain(..));
+        let closing = self.closing.take().map(|closing| closing.reply);
+        if closing.is_some() {
+            self.closed = false;
+        }
+        let replies: Vec<_> = replies.chain(closing).chain(self.closing_too.drain(..)).collect();
+        replies.into_iter().for_each(|reply| reply.refuse(problem.clone()));
     }
 
     /// Ends the run that the agent before this one left open.
@@ -828,7 +849,11 @@ impl Handler<Carry> for Agent {
             return reply.refuse(Problem::unavailable(STORE_REFUSES));
         }
         if self.closed {
-            return reply.refuse(Problem::session_closed(&self.session_id));
+            return match order {
+                // Whoever goes on from there must know that it is closed, not only that it will be.
+                Order::Close { .. } => self.closing_too.push(reply),
+                _ => reply.refuse(Problem::session_closed(&self.session_id)),
+            };
         }
         match order {
             Order::SendMessage { content, on_busy } => {

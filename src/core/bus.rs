@@ -203,12 +203,13 @@ pub struct Detach {
     pub topic: Topic,
 }
 
-/// Asks the connections of a caller to subscribe to a topic from its beginning.
+/// Asks the connections of a caller to subscribe to a topic.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Invite {
     pub caller: Caller,
     pub topic: Topic,
+    pub from: InvitedFrom,
 }
 
 /// Offers an event to the connections of a caller, whatever they are subscribed to.
@@ -517,6 +518,12 @@ impl EventBus {
             self.delivered[0].extend_from_slice(&batch.events);
         }
         self.fan_out(topic, &batch.events);
+        if let Some(state) = self.topics.get_mut(topic).filter(|state| !state.held)
+            && let Some(window) = &mut state.window
+        {
+            // Nobody is about to publish more: who has to catch up reads it from the store.
+            window.forget_events();
+        }
         if let Some(session_id) = topic.session()
             && batch.events.iter().filter_map(|event| event.as_durable()).any(changes_record)
         {
@@ -902,9 +909,9 @@ impl Handler<Detach> for EventBus {
 impl Handler<Invite> for EventBus {
     type Result = ();
 
-    fn handle(&mut self, Invite { caller, topic }: Invite, _ctx: &mut Self::Context) {
+    fn handle(&mut self, Invite { caller, topic, from }: Invite, _ctx: &mut Self::Context) {
         for (_, subscriber) in self.connections.of(&caller) {
-            subscriber.invite(&topic, InvitedFrom::Beginning);
+            subscriber.invite(&topic, from);
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
     fork,
     ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
     pace::Permits,
-    ports::{AppendError, Fork, PageLimit, ReadFrom, Remembered, Store, StoreError},
+    ports::{AppendError, Fork, InvitedFrom, PageLimit, ReadFrom, Remembered, Store, StoreError},
     profile::{AgentProfile, Profiles},
     restore::{Restored, restore},
     session::{SessionState, SessionStatus},
@@ -40,7 +40,7 @@ const MAX_WAITING: usize = 256;
 /// What a crash has left undone is looked for, and taken up, so many sessions at a time…
 const RECOVERED_AT_ONCE: usize = 64;
 /// …and so often: all that runs in a while, without keeping those waiting who come now.
-const RECOVER_INTERVAL: Duration = Duration::from_millis(50);
+const RECOVER_INTERVAL: Duration = Duration::from_millis(10);
 /// A session with work left to do that cannot be read is tried again after this time, then less and less often.
 const LOAD_RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// An agent that dies again so soon after it was loaded is not loaded again at once.
@@ -128,6 +128,8 @@ enum Place {
         /// It has work left to do, whether or not anybody asks: it is loaded until that succeeds.
         /// How long that was last waited for.
         unfinished: Option<Duration>,
+        /// It waits to be tried again.
+        pausing: bool,
     },
     Live {
         agent: Addr<Agent>,
@@ -244,6 +246,12 @@ impl AgentManager {
                     }
                 }
             }
+            // Whoever asks now need not wait for that.
+            Some(Place::Loading { waiting, pausing, .. }) if *pausing => {
+                *pausing = false;
+                waiting.push(carry);
+                self.load(session_id);
+            }
             Some(Place::Loading { waiting, .. } | Place::Leaving { waiting, .. }) => {
                 if waiting.len() < MAX_WAITING {
                     waiting.push(carry);
@@ -257,7 +265,8 @@ impl AgentManager {
     }
 
     fn begin_loading(&mut self, session_id: SessionId, waiting: Vec<Carry>, unfinished: Option<Duration>) {
-        self.sessions.insert(session_id.clone(), Place::Loading { waiting, unfinished });
+        let place = Place::Loading { waiting, unfinished, pausing: false };
+        self.sessions.insert(session_id.clone(), place);
         self.load(session_id);
     }
 
@@ -288,7 +297,9 @@ impl AgentManager {
         restored: Result<Option<Restored>, StoreError>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(Place::Loading { waiting, unfinished }) = self.sessions.remove(&session_id) else { return };
+        let Some(Place::Loading { waiting, unfinished, .. }) = self.sessions.remove(&session_id) else {
+            return;
+        };
         let refuse_all = |waiting: Vec<Carry>, problem: &Problem| {
             waiting.into_iter().for_each(|carry| carry.reply.refuse(problem.clone()));
         };
@@ -336,9 +347,15 @@ impl AgentManager {
     fn load_later(&mut self, session_id: SessionId, waited: Duration, ctx: &mut Context<Self>) {
         let wait = (waited * 2).clamp(*LOAD_RETRY.start(), *LOAD_RETRY.end());
         log::error!("session={session_id} has work left to do; it is read again in {wait:?}");
-        let place = Place::Loading { waiting: Vec::new(), unfinished: Some(wait) };
+        let place = Place::Loading { waiting: Vec::new(), unfinished: Some(wait), pausing: true };
         self.sessions.insert(session_id.clone(), place);
-        ctx.run_later(wait, |manager, _| manager.load(session_id));
+        ctx.run_later(wait, |manager, _| {
+            if let Some(Place::Loading { pausing, .. }) = manager.sessions.get_mut(&session_id)
+                && std::mem::take(pausing)
+            {
+                manager.load(session_id);
+            }
+        });
     }
 
     /// Takes up what a crash, or a stop, has left undone in the sessions after this one.
@@ -358,7 +375,7 @@ impl AgentManager {
                 }
                 Err(error) => {
                     log::error!("what was left undone cannot be read: {error}");
-                    (after, *LOAD_RETRY.end())
+                    (after, *LOAD_RETRY.start())
                 }
             };
             ctx.run_later(wait, |manager, _| manager.recover(next));
@@ -407,7 +424,14 @@ impl AgentManager {
                     Err((ErrorCode::SessionClosed, _)) => {
                         let promised = successor(manager.store.clone(), closed_before);
                         manager.completions.push(promised, |manager, promised, _| {
-                            if let Ok(Some(promised)) = promised
+                            let promised = match promised {
+                                Ok(promised) => promised,
+                                Err(error) => {
+                                    manager.give_back(&new.session_id);
+                                    return new.reply.refuse(error.unreadable());
+                                }
+                            };
+                            if let Some(promised) = promised
                                 && promised.agent_id() == new.profile.card.id
                                 && manager.reserved.insert(promised.clone())
                             {
@@ -479,18 +503,26 @@ impl AgentManager {
         let Some(profile) = self.profiles.get(&agent_id) else {
             return reply.refuse(Problem::agent_gone(&agent_id));
         };
+        // Commands behind this one, to the session that is forked, find it as it is.
+        self.hold(&from);
         let past = fork::state_at(self.store.clone(), from.clone(), caller.principal.clone(), at_seq);
         self.completions.push(past, move |manager, past, _| {
             let past = match past {
                 Ok(past) => past,
-                Err(problem) => return reply.refuse(problem),
-            };
-            let then = move |manager: &mut Self, session_id: Result<_, StoreError>| match session_id {
-                Ok(session_id) => {
-                    let new = NewSession { caller, profile, session_id, title, reply };
-                    manager.begin_with(ForkedFrom { session_id: from, at_seq }, past, new);
+                Err(problem) => {
+                    reply.refuse(problem);
+                    return manager.let_go(&from);
                 }
-                Err(error) => reply.refuse(error.unreadable()),
+            };
+            let then = move |manager: &mut Self, session_id: Result<_, StoreError>| {
+                match session_id {
+                    Ok(session_id) => {
+                        let new = NewSession { caller, profile, session_id, title, reply };
+                        manager.begin_with(ForkedFrom { session_id: from.clone(), at_seq }, past, new);
+                    }
+                    Err(error) => reply.refuse(error.unreadable()),
+                }
+                manager.let_go(&from);
             };
             manager.reserve(agent_id, Box::new(then));
         });
@@ -677,7 +709,11 @@ impl AgentManager {
                 }
                 if let Done::Created { session_id, .. } = &first.done {
                     // Whoever repeats a create may not have seen what the first one brought.
-                    self.bus.notify(Invite { caller, topic: Topic::Session(session_id.clone()) });
+                    let from = match command {
+                        Command::ForkSession { .. } => InvitedFrom::Snapshot,
+                        _ => InvitedFrom::Beginning,
+                    };
+                    self.bus.notify(Invite { caller, topic: Topic::Session(session_id.clone()), from });
                 }
                 reply.repeat(first.done);
             }
@@ -842,7 +878,8 @@ impl Handler<AgentEnded> for AgentManager {
         if run_open || !waiting.is_empty() {
             let unfinished = run_open.then_some(Duration::ZERO);
             if run_open && loaded.elapsed() < QUICK_DEATH {
-                self.sessions.insert(session_id.clone(), Place::Loading { waiting, unfinished });
+                self.sessions
+                    .insert(session_id.clone(), Place::Loading { waiting, unfinished, pausing: false });
                 ctx.run_later(QUICK_DEATH, |manager, _| manager.load(session_id));
             } else {
                 self.begin_loading(session_id, waiting, unfinished);
@@ -858,6 +895,8 @@ impl Handler<Drain> for AgentManager {
     fn handle(&mut self, Drain { deadline }: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (to, drained) = oneshot::channel();
         self.drain.get_or_insert_default().waiting.push(to);
+        // The next start takes these up.
+        self.sessions.retain(|_, place| !matches!(place, Place::Loading { pausing: true, .. }));
         for entry in self.sessions.values() {
             if let Place::Live { agent, .. } | Place::Leaving { agent, .. } = entry {
                 finish_up(agent);

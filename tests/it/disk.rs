@@ -788,6 +788,11 @@ async fn a_damaged_write_ahead_log_is_refused_or_told() {
             fs::copy(dir.join(&name), dir_of_this.join(&name)).expect("a copy");
         }
         fs::write(wal(&dir_of_this), &bytes).expect("a copy");
+        // Nor does it help to look at it by other means first.
+        for arguments in [&["export", session.as_str()][..], &["backup", "copy.db"], &["check"]] {
+            let looked = plain(&dir_of_this, &[]).args(arguments).output().expect("it runs");
+            assert!(!looked.status.success(), "{what}: {arguments:?} {looked:?}");
+        }
         for _ in 0..2 {
             let Err((status, error)) = probe(&dir_of_this) else { panic!("{what}: it was taken for sound") };
             assert_eq!(status.code(), Some(2), "{what}: {error}");

@@ -66,7 +66,13 @@ impl Session {
                 "data": { "action": "create" },
             }))
             .await?;
-        let reply = backend.next_json().await?;
+        // Heartbeats come on the same socket.
+        let reply = loop {
+            let frame = backend.next_json().await?;
+            if frame["type"] == "reply" {
+                break frame;
+            }
+        };
         let (Some(session_id), Some(epoch)) =
             (reply["data"]["session_id"].as_str(), reply["data"]["epoch"].as_str())
         else {

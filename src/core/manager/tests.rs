@@ -459,6 +459,48 @@ async fn an_answer_that_cannot_be_saved_ends_and_commands_are_refused_until_its_
 }
 
 #[actix::test]
+async fn who_waits_for_what_the_store_refuses_is_told_so() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let session_id = fixture.create().await;
+    let run_id = fixture.send(&session_id, "/think 100000").await;
+    fixture.store.close_gate();
+    let execute = |command| fixture.manager.execute(caller("me"), command, None);
+
+    let stopped = execute(stop(&session_id));
+    settle().await;
+    let closed = execute(Command::CloseSession { session_id: session_id.clone() });
+    let deleted = execute(Command::DeleteSession { session_id: session_id.clone() });
+    settle().await;
+    assert!(fixture.store.decide(Verdict::Fail));
+
+    for answer in [stopped, closed, deleted] {
+        assert_eq!(code(answer.await.unwrap().result), ErrorCode::Unavailable);
+    }
+    fixture.store.open_gate();
+    let cancelled = (Outcome::Cancelled, Some(EndReason::Stopped));
+    assert_eq!(fixture.end_of(&session_id, run_id).await, cancelled);
+    let run_id = fixture.send(&session_id, "/echo on").await;
+    assert_eq!(fixture.end_of(&session_id, run_id).await, (Outcome::Completed, None));
+}
+
+#[actix::test]
+async fn a_deletion_waits_for_the_end_that_is_on_its_way() {
+    tokio::time::pause();
+    let fixture = Fixture::new();
+    let session_id = fixture.create().await;
+    fixture.send(&session_id, "/think 100000").await;
+    let execute = |command| fixture.manager.execute(caller("me"), command, None);
+
+    let closed = execute(Command::CloseSession { session_id: session_id.clone() });
+    let deleted = execute(Command::DeleteSession { session_id: session_id.clone() });
+
+    assert_eq!(closed.await.unwrap().result, Ok(Done::Noted));
+    assert_eq!(deleted.await.unwrap().result, Ok(Done::Noted));
+    assert_eq!(fixture.store.session(&session_id).await.unwrap(), None);
+}
+
+#[actix::test]
 async fn a_session_whose_end_cannot_be_stored_stays_open() {
     tokio::time::pause();
     let fixture = Fixture::new();

@@ -312,6 +312,7 @@ async fn catch_up(
     loop {
         let _turn = turn.lock().await;
         connection.outbox.until_empty().await;
+        let before = after;
         let (position, more) = match after {
             None => (show_snapshot(&doors, &connection, &topic).await?, false),
             Some(seq) => show_page(&doors, &connection, &topic, &epoch, seq).await?,
@@ -324,6 +325,13 @@ async fn catch_up(
         let attached = doors.bus.ask(attach).await.map_err(|_| Problem::internal())?;
         match attached.map_err(StoreError::unreadable)? {
             Attached::Live => return Ok(()),
+            // A log without the events that its head promises; to ask again would bring nothing.
+            Attached::Behind if before == after => {
+                log::error!("{topic}: the store has no event after {before:?}, and should");
+                return Err(Problem::unavailable(
+                    "this session's log is damaged; the server's log says more",
+                ));
+            }
             Attached::Behind => {}
             Attached::TooMany => return Err(too_many_topics()),
             Attached::Gone => return Err(no_such_topic(&topic.to_string())),

@@ -29,6 +29,23 @@ pub(super) fn explain(error: &rusqlite::Error) -> &'static str {
     }
 }
 
+/// Whether the failure is one of the disk, or of the whole file, and not of one place in it.
+pub(super) fn concerns_everything(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::NotADatabase
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+        )
+    )
+}
+
 impl Refused {
     pub(super) fn to_error(self) -> StoreError {
         let why = match self {

@@ -62,17 +62,7 @@ pub(super) fn open(database: &Database, boot_id: Option<&str>) -> Result<Opened,
         fs::create_dir_all(folder).map_err(failed)?;
     }
     let mut lock = lock(path)?;
-    // Before SQLite opens it, and takes what it finds of a log for all there was.
-    let same_boot = boot_id.is_some() && boot_of(&mut lock).map_err(failed)?.as_deref() == boot_id;
-    let left = wal::examine(path).map_err(failed)?;
-    match &left {
-        Left::Unreadable => return Err(damaged(path, "its -wal file is not readable")),
-        Left::Cut { found, of } if same_boot => {
-            return Err(damaged(path, &format!("its -wal file has {found} of the {of} pages that it had")));
-        }
-        // What another boot has left may lack its end.
-        Left::Cut { .. } | Left::Whole | Left::Unknown => {}
-    }
+    let left = check_log(path, &mut lock, boot_id)?;
     let wal_bytes = length(&beside(path, "-wal")).map_err(failed)?.unwrap_or(0);
     match length(path).map_err(failed)? {
         None if wal_bytes > 0 => return Err(damaged(path, "it is gone, while its -wal file is not")),
@@ -81,7 +71,6 @@ pub(super) fn open(database: &Database, boot_id: Option<&str>) -> Result<Opened,
         Some(0) => return Err(damaged(path, "it is empty")),
         Some(_) => check(path, wal_bytes).map_err(|refused| refused.at(path))?,
     }
-    let left = if same_boot { left } else { Left::Unknown };
     let incarnation = begin_life(database, boot_id, &left).map_err(|error| Refusal::from(error).at(path))?;
     set_boot(&mut lock, boot_id).map_err(failed)?;
     // The names of new files are as lasting as what is in them.
@@ -89,6 +78,37 @@ pub(super) fn open(database: &Database, boot_id: Option<&str>) -> Result<Opened,
         sync_folder(folder).map_err(failed)?;
     }
     Ok(Opened { lock, incarnation })
+}
+
+/// What is left of the write-ahead log, before SQLite opens it and takes what it finds for all there was.
+fn check_log(path: &Path, lock: &mut File, boot_id: Option<&str>) -> Result<Left, OpenError> {
+    let failed = |what: io::Error| OpenError::Io { path: path.to_owned(), what: what.to_string() };
+    let same_boot = boot_id.is_some() && boot_of(lock).map_err(failed)?.as_deref() == boot_id;
+    match wal::examine(path).map_err(failed)? {
+        Left::Unreadable => Err(damaged(path, "its -wal file is not readable")),
+        Left::Cut { found, of } if same_boot => {
+            Err(damaged(path, &format!("its -wal file has {found} of the {of} pages that it had")))
+        }
+        left if same_boot => Ok(left),
+        // What another boot has left may lack its end.
+        _ => Ok(Left::Unknown),
+    }
+}
+
+/// The same for who only reads, where no server has the file: to open it makes the index of the log anew, after which
+/// nobody could tell.
+pub(super) fn check_log_if_alone(path: &Path) -> Result<(), OpenError> {
+    let Ok(mut lock) = OpenOptions::new().read(true).write(true).open(beside(path, ".lock")) else {
+        return Ok(());
+    };
+    if lock.try_lock().is_err() {
+        return Ok(());
+    }
+    if check_log(path, &mut lock, boot_id().as_deref())? == Left::Unknown {
+        // Nor can the next server vouch for it.
+        let _ = set_boot(&mut lock, None);
+    }
+    Ok(())
 }
 
 /// A connection that reads.

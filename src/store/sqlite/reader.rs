@@ -450,6 +450,7 @@ impl SqliteReader {
     /// Opens a file that a server may have open too.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let refused = |refusal: Refusal| refusal.at(path);
+        open::check_log_if_alone(path)?;
         let wal = std::fs::metadata(beside(path, "-wal")).map_or(0, |metadata| metadata.len());
         open::check_header(path, wal).map_err(refused)?;
         let connection = connect_to_read(path).map_err(Refusal::from).map_err(refused)?;

@@ -25,11 +25,13 @@ pub(super) struct SearchIndex {
     to: i64,
     /// Events that a transaction takes in, as the last ones took their time.
     slice: usize,
+    /// It is damaged: as long as this process lives it stays as it is.
+    given_up: bool,
 }
 
 impl Default for SearchIndex {
     fn default() -> Self {
-        Self { to: 0, slice: 16 }
+        Self { to: 0, slice: 16, given_up: false }
     }
 }
 
@@ -39,13 +41,18 @@ impl SearchIndex {
         self.to = indexed_to;
     }
 
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
     pub(super) fn is_complete(&self, next_event: i64) -> bool {
-        self.to + 1 >= next_event
+        self.given_up || self.to + 1 >= next_event
     }
 
     /// How long to wait for requests before the index is looked after; `None` if it is complete.
     pub(super) fn patience(&self, next_event: i64) -> Option<Duration> {
         match next_event - 1 - self.to {
+            _ if self.given_up => None,
             behind if behind >= WORTHWHILE => Some(Duration::ZERO),
             behind if behind > 0 => Some(MOMENT),
             _ => None,

@@ -416,6 +416,22 @@ async fn a_fork_is_finished_before_the_store_is_closed() {
 }
 
 #[tokio::test]
+async fn only_a_log_that_is_hidden_is_removed() {
+    let folder = Folder::new();
+    let store = folder.open();
+    create(&store, 100).await;
+    let database = open::Database { path: folder.file(), sync_every_commit: false };
+    let connection = open::connect_to_write(&database).unwrap();
+    let id: i64 = connection.query_row("SELECT id FROM logs", [], |row| row.get(0)).unwrap();
+
+    // As when the transaction that hid it was taken back.
+    assert!(purge::slice(&connection, id).unwrap(), "there is nothing to do");
+
+    assert_eq!(folder.count("events"), 1);
+    assert!(store.head(&session(100)).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_deleted_log_is_removed_after_all() {
     let folder = Folder::new();
     let store = folder.open();

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::{
     checkpointer::WriteAheadLog,
     commands::{self, KeyHash, KnownCommands, MAX_COMMANDS},
-    failure::{AbortOnPanic, Complaints, explain},
+    failure::{AbortOnPanic, Complaints, concerns_everything, explain},
     fork::Copying,
     log_cache::LogCache,
     open::{Database, connect_to_write, mark_clean_end, meta, sync_commits},
@@ -76,6 +76,8 @@ pub(super) struct Writer {
     connection: Option<Connection>,
     retry_at: Option<Instant>,
     complaints: Complaints,
+    /// What failed last was not about one log.
+    disk_failed: bool,
     pub(super) logs: LogCache,
     known: Arc<KnownCommands>,
     /// Of the commands in the transaction that is going.
@@ -113,6 +115,7 @@ impl Writer {
             connection: None,
             retry_at: None,
             complaints: Complaints::new("the writer"),
+            disk_failed: false,
             logs: LogCache::new(CACHED_LOGS),
             known,
             fresh: Vec::new(),
@@ -200,6 +203,10 @@ impl Writer {
                     }
                 }
             }
+            // One of them alone may be what cannot be written: the others need not suffer for it.
+            Err(_) if group.len() > 1 && !self.disk_failed => {
+                group.into_iter().for_each(|request| self.write(vec![request]));
+            }
             Err(error) => group.into_iter().for_each(|request| request.answer(Err(error.clone().into()))),
         }
     }
@@ -244,6 +251,7 @@ impl Writer {
 
     /// After a failure: nothing that is known can be relied on.
     fn fail(&mut self, error: &rusqlite::Error) -> StoreError {
+        self.disk_failed = concerns_everything(error);
         self.complaints.log(error);
         self.logs.clear();
         self.fresh.clear();
@@ -492,7 +500,8 @@ impl Writer {
         // A log that is being copied from may be among those that were deleted.
         if let Some(log) = self.purging.front().copied().filter(|_| self.copying.is_empty()) {
             let purged = self.in_transaction(false, |_, connection| purge::slice(connection, log));
-            if purged == Ok(true) {
+            // A log that is damaged stays; it is tried again after the next start.
+            if purged == Ok(true) || (purged.is_err() && !self.disk_failed) {
                 self.purging.pop_front();
             }
         } else if self.too_many_commands() || (idle && self.looked_for_expired.elapsed() > LOOK_FOR_EXPIRED) {
@@ -500,8 +509,11 @@ impl Writer {
         } else if self.index.is_due(self.next_event, idle) {
             let end = self.next_event;
             let mut index = self.index.clone();
-            if self.in_transaction(false, |_, connection| index.advance(connection, end)).is_ok() {
-                self.index = index;
+            match self.in_transaction(false, |_, connection| index.advance(connection, end)) {
+                Ok(()) => self.index = index,
+                // Nothing is found any more that comes from now on, but everything else goes on.
+                Err(_) if !self.disk_failed => self.index.give_up(),
+                Err(_) => {}
             }
         } else if idle && self.index.is_complete(self.next_event) && self.copying.is_empty() {
             self.fold_back();
