@@ -134,7 +134,7 @@ pub(super) fn connect_to_write(database: &Database) -> rusqlite::Result<Connecti
     // Checkpoints are the checkpointer's; one at the end of a connection would hold up whoever reopens it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8000;
+        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -4000;
          PRAGMA temp_store = MEMORY;",
     )?;
     #[cfg(test)]
