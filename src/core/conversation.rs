@@ -29,7 +29,6 @@ pub struct Conversation {
     waiting: HashMap<RunId, Arc<Event>>,
     /// What comes belongs to the newest turn; otherwise to one whose beginning was not read.
     in_turn: bool,
-    open_run: Option<RunId>,
     /// Messages before the first turn that was ever taken in.
     messages_before: u64,
 }
@@ -105,9 +104,14 @@ impl Conversation {
                 }
             }
             Durable::RunStarted { .. } => {
-                self.open_run = event.run_id;
                 let user = event.run_id.and_then(|run_id| self.waiting.remove(&run_id));
                 self.in_turn = user.is_some();
+                if user.is_none() {
+                    // What came before it would stand next to what comes after it.
+                    self.turns = Arc::default();
+                    self.sizes_before.clear();
+                    self.size = Size::default();
+                }
                 if let Some(user) = user {
                     self.sizes_before.push(self.size);
                     self.size.add(&user);
@@ -117,9 +121,6 @@ impl Conversation {
             Durable::RunFinished { .. } => {
                 if let Some(run_id) = &event.run_id {
                     self.waiting.remove(run_id);
-                }
-                if self.open_run == event.run_id {
-                    self.open_run = None;
                 }
             }
             Durable::AgentResponse(response) => {
@@ -147,11 +148,6 @@ impl Conversation {
             | Durable::SessionUpdated { .. }
             | Durable::SessionClosed { .. } => {}
         }
-    }
-
-    /// The run that has begun and not ended.
-    pub fn open_run(&self) -> Option<RunId> {
-        self.open_run
     }
 
     /// Bytes of the message that waits for this run to begin.

@@ -331,6 +331,21 @@ mod tests {
         assert_eq!(trimmed.map(|(_, size)| size), expected.map(|(_, size)| size));
     }
 
+    #[tokio::test]
+    async fn a_run_that_was_not_read_whole_leaves_no_hole() {
+        use Step::{Answer, Finish, Next, Say};
+        let mut steps = vec![Say(0); 6];
+        steps.extend([Finish, Next, Finish]);
+        steps.extend(vec![Say(0); 6]);
+        steps.extend([Finish, Next]);
+        steps.extend(vec![Answer(190); 8]);
+        steps.extend([Finish, Next, Say(0)]);
+
+        for (window, page) in (0..60).flat_map(|window| (1..12).map(move |page| (window, page))) {
+            check(steps.clone(), window, page).await;
+        }
+    }
+
     proptest! {
         #[test]
         fn the_end_of_a_log_is_as_good_as_all_of_it(

@@ -47,6 +47,15 @@ impl Log {
         }
     }
 
+    /// The run that has begun and not ended.
+    fn open_run(&self) -> Option<RunId> {
+        self.events.iter().fold(None, |open, event| match event.as_durable() {
+            Some(Durable::RunStarted { .. }) => event.run_id,
+            Some(Durable::RunFinished { .. }) if open == event.run_id => None,
+            _ => open,
+        })
+    }
+
     fn names(&self) -> Vec<&'static str> {
         let name = |event: &Arc<Event>| match event.as_durable().unwrap() {
             Durable::SessionCreated { .. } => "session_created",
@@ -493,7 +502,7 @@ fn play(steps: Vec<Step>) -> Log {
             Step::Stop(reason) => bench.feed(Input::Stop(reason)),
             Step::Crash => {
                 let mut log = bench.log;
-                if let Some(run_id) = log.conversation.open_run() {
+                if let Some(run_id) = log.open_run() {
                     let text = Some((bench.run.step.message_id, bench.run.step.text.clone()));
                     let open_calls = log.conversation.open_calls();
                     log.append(crashed(run_id, "demo", text, open_calls));
