@@ -65,11 +65,13 @@ pub fn run(export: Export) -> Result<(), Failure> {
         // What comes meanwhile is not part of it.
         while after < record.head {
             let page = sessions.read(&topic, ReadFrom::After(after), PAGE)?;
+            let page = page.filter(|page| page.head.epoch == record.epoch);
             let page = page.context("the session was deleted meanwhile")?;
             for event in page.events.iter().filter(|event| event.seq() <= record.head) {
                 out.write_all(format.event(event).as_bytes())?;
             }
-            after = page.events.last().map_or(record.head, |event| event.seq());
+            after =
+                page.events.last().context("the session's log lacks events: duologue check says more")?.seq();
         }
         Ok(out.flush()?)
     };

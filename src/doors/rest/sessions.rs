@@ -8,8 +8,9 @@ use serde::Deserialize;
 use crate::{
     core::{
         error::Problem,
-        ids::{Principal, Seq, SessionId, Topic},
+        ids::{Epoch, Principal, Seq, SessionId, Topic},
         ports::{PageLimit, ReadFrom, StoreError},
+        session::SessionRecord,
     },
     doors::{Doors, admit, problem_response, wire::export::Format},
 };
@@ -26,6 +27,7 @@ struct ExportQuery {
 struct Progress {
     doors: web::Data<Doors>,
     topic: Topic,
+    epoch: Epoch,
     format: Format,
     after: Seq,
     /// The last event when the export began: it ends there, however the session goes on.
@@ -48,8 +50,14 @@ async fn begin(request: &HttpRequest, id: &str, doors: web::Data<Doors>) -> Resu
     let record = owned_session(&doors, id, &caller.principal).await?;
     let file = format!("attachment; filename=\"{}.{}\"", record.session_id, format.extension());
     let head = Bytes::from(format.head(&record));
-    let progress =
-        Progress { doors, topic: Topic::Session(record.session_id), format, after: 0, head: record.head };
+    let progress = Progress {
+        doors,
+        topic: Topic::Session(record.session_id),
+        epoch: record.epoch,
+        format,
+        after: 0,
+        head: record.head,
+    };
     let pages = stream::unfold(Some(progress), |progress| async {
         let mut progress = progress?;
         match progress.next_page().await {
@@ -71,11 +79,7 @@ async fn begin(request: &HttpRequest, id: &str, doors: web::Data<Doors>) -> Resu
         .streaming(body))
 }
 
-async fn owned_session(
-    doors: &Doors,
-    id: &str,
-    principal: &Principal,
-) -> Result<crate::core::session::SessionRecord, Problem> {
+async fn owned_session(doors: &Doors, id: &str, principal: &Principal) -> Result<SessionRecord, Problem> {
     let name: String = id.chars().take(100).collect();
     let not_found = || Problem::session_not_found(&name);
     let id: SessionId = id.parse().map_err(|_| not_found())?;
@@ -90,10 +94,13 @@ impl Progress {
             return Ok(None);
         }
         let page = self.doors.store.read(&self.topic, ReadFrom::After(self.after), PAGE).await?;
+        // Its id may be that of another by now.
+        let page = page.filter(|page| page.head.epoch == self.epoch);
         let page = page.ok_or_else(|| StoreError(format!("{} was deleted", self.topic)))?;
         let events = page.events.iter().filter(|event| event.seq() <= self.head);
         let text: String = events.map(|event| self.format.event(event)).collect();
-        self.after = page.events.last().map_or(self.head, |event| event.seq());
+        let last = page.events.last().ok_or_else(|| StoreError(format!("{} lacks events", self.topic)))?;
+        self.after = last.seq();
         Ok(Some(Bytes::from(text)))
     }
 }
