@@ -38,7 +38,8 @@ e2e('the open chat is left when it is deleted, and come back to', async (stage) 
   await tab.field.pressSequentially('half a thought');
   await tab.page.locator('.title-menu').focus();
   await tab.page.keyboard.press('Enter');
-  await tab.page.getByRole('menuitem', { name: 'Rename' }).waitFor();
+  // The menu takes the focus a moment after it is shown.
+  await tab.focusReaches(/Rename/);
   await tab.page.keyboard.press('End');
   assert.match(await tab.focused(), /Delete/);
   await tab.page.keyboard.press('Enter');
