@@ -295,6 +295,7 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             on_busy: agent.on_busy,
+            initial_state: None,
             tools: Vec::new(),
         });
     }

@@ -11,6 +11,7 @@ use actix::{
     MessageResult, Recipient, SpawnHandle, WrapFuture, WrapStream, fut,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +19,9 @@ use super::{
     command::{Caller, Done, OnBusy, Remember, ReplyTo, different_command},
     conversation::{Conversation, PromptSize},
     error::{ErrorCode, Problem},
-    event::{AgentStatus, CloseReason, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger},
+    event::{
+        AgentStatus, CloseReason, Decision, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger,
+    },
     ids::{MessageId, RunId, SessionId, Topic},
     pace::{Pace, Permits},
     ports::{AppendError, Checkpoint, ModelError, ModelEvent, ModelRequest, Store, ToolCall},
@@ -57,6 +60,12 @@ pub enum Order {
     SendMessage { content: String, on_busy: Option<OnBusy> },
     StopRun { run_id: Option<RunId>, clear_queue: bool },
     Rename { title: String },
+    SettleApproval { tool_call_id: String, decision: Decision, reason: Option<String>, args: Option<Value> },
+    UpdateState { patch: Value, if_version: u64 },
+    RenameTask { name: String },
+    PauseTask,
+    ResumeTask,
+    CancelTask,
     Close { reason: CloseReason, replaced_by: Option<SessionId> },
 }
 
@@ -547,7 +556,7 @@ impl Agent {
             prompt,
             temperature: profile.temperature,
             max_tokens: profile.max_tokens,
-            tools: profile.tools.iter().map(|tool| tool.spec()).collect(),
+            tools: Vec::new(),
         };
         let pace = self.pace.clone();
         let answer = profile
@@ -605,18 +614,11 @@ impl Agent {
     }
 
     fn call_tools(&mut self, run_id: RunId, calls: Vec<ToolCall>, ctx: &mut Context<Self>) {
-        let tools = self.profile.as_ref().map_or(&[][..], |profile| &profile.tools);
         let results: FuturesUnordered<_> = calls
             .into_iter()
             .map(|ToolCall { id, name, args, .. }| {
-                let tool = tools.iter().find(|tool| tool.spec().name == name).cloned();
-                async move {
-                    let outcome = match tool {
-                        Some(tool) => tool.call(args).await,
-                        None => Err(no_such_tool(&name)),
-                    };
-                    Input::ToolEnded { tool_call_id: id, outcome }
-                }
+                let _ = args;
+                async move { Input::ToolEnded { tool_call_id: id, outcome: Err(no_such_tool(&name)) } }
             })
             .collect();
         let results = results.into_actor(self).map(move |input, agent, ctx| {
@@ -861,6 +863,12 @@ impl Handler<Carry> for Agent {
             }
             Order::StopRun { run_id, clear_queue } => self.stop_run(run_id, clear_queue, reply, ctx),
             Order::Rename { title } => self.rename(title, reply, ctx),
+            Order::SettleApproval { .. }
+            | Order::UpdateState { .. }
+            | Order::RenameTask { .. }
+            | Order::PauseTask
+            | Order::ResumeTask
+            | Order::CancelTask => reply.refuse(Problem::internal()),
             Order::Close { reason, replaced_by } => self.close(Closing { reason, replaced_by, reply }, ctx),
         }
     }

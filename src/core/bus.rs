@@ -31,7 +31,7 @@ use super::{
     completions::{Completes, Completing, Completions},
     connections::{Connections, NotSubscribed},
     end_process_if_panicking,
-    event::{Body, Durable, Entry, Ephemeral, Event, Timestamp},
+    event::{Body, Durable, Entry, Ephemeral, Event, TaskChange, Timestamp},
     ids::{ConnectionId, Epoch, MessageId, Position, Principal, RunId, Seq, SessionId, Topic},
     log::{Rest, Window},
     pace::Permits,
@@ -373,7 +373,12 @@ impl EventBus {
             let head = self.store.head(&topic);
             self.completions.push(head, move |bus, head, ctx| {
                 let window = match head {
-                    Ok(Some(head)) => Ok(Window::new(head.epoch, head.last)),
+                    Ok(Some(head)) => {
+                        if let Some(state) = bus.topics.get_mut(&topic) {
+                            state.of_task = head.of_task;
+                        }
+                        Ok(Window::new(head.epoch, head.last))
+                    }
                     // Of these there is one log, whether or not anything is in it yet.
                     Ok(None) if topic.session().is_none() => {
                         Ok(Window::new(Epoch::of_only_log(bus.store.incarnation()), 0))
@@ -426,7 +431,8 @@ impl EventBus {
 
     /// Numbers a batch and gives it to the store.
     fn append(&mut self, topic: &Topic, batch: Batch, ctx: &mut Context<Self>) {
-        let Some(TopicState { window: Some(window), in_flight, .. }) = self.topics.get_mut(topic) else {
+        let Some(TopicState { window: Some(window), in_flight, of_task, .. }) = self.topics.get_mut(topic)
+        else {
             return batch.fail(AppendError::Conflict);
         };
         if matches!(batch.origin, Origin::New(_)) && window.head() > 0 {
@@ -435,8 +441,12 @@ impl EventBus {
         let Batch { origin, entries, mut commands, committed } = batch;
         let head = window.head();
         let at = Timestamp::now();
-        let number =
-            |(seq, entry)| Arc::new(Event::durable(topic.clone(), window.epoch().clone(), seq, at, entry));
+        *of_task |= entries.iter().any(|entry| begins_task(&entry.body));
+        let of_task = *of_task;
+        let number = |(seq, entry)| {
+            let event = Event::durable(topic.clone(), window.epoch().clone(), seq, at, entry);
+            Arc::new(event.of_task(of_task))
+        };
         let events: Vec<_> = (head + 1..).zip(entries).map(number).collect();
         let place = Position { epoch: window.epoch().clone(), seq: head + 1 };
         commands.iter_mut().for_each(|command| command.done.place(&place));
@@ -588,7 +598,8 @@ impl EventBus {
                 state.in_flight = false;
             }
             if outcome.is_ok() {
-                let event = Event::ephemeral(topic.clone(), None, Ephemeral::SessionDeleted);
+                let of_task = bus.topics.get(&topic).is_some_and(|state| state.of_task);
+                let event = Event::ephemeral(topic.clone(), None, Ephemeral::SessionDeleted).of_task(of_task);
                 bus.fan_out(&topic, &[Arc::new(event)]);
                 bus.end_topic(&topic);
                 bus.list_changed(session_id, ListChange::Removed { owner }, ctx);
@@ -617,7 +628,7 @@ impl EventBus {
             .into_iter()
             .enumerate()
             .map(|(at, body)| {
-                let event = Event::ephemeral(topic.clone(), run_id, body);
+                let event = Event::ephemeral(topic.clone(), run_id, body).of_task(state.of_task);
                 let permit = delivered.take_if(|_| Some(at) == last_text);
                 Arc::new(event.holding(permit))
             })
@@ -674,7 +685,7 @@ impl EventBus {
             Err(NotSubscribed::NotConnected) => return Attached::Gone,
             Err(NotSubscribed::TooMany) => return Attached::TooMany,
         };
-        events.extend(state.open.as_mut().map(|open| open.snapshot(&topic)));
+        events.extend(state.open.as_mut().map(|open| open.snapshot(&topic, state.of_task)));
         events.extend(state.status(&topic));
         subscriber.hand_over(&events);
         state.subscribers.retain(|(other, _)| *other != connection);
@@ -740,6 +751,11 @@ impl EventBus {
 }
 
 /// The future's output, if it has it now. Otherwise whoever polls it next leaves another waker.
+/// Whether the session is made for a task with this.
+fn begins_task(body: &Durable) -> bool {
+    matches!(body, Durable::Task(change) if matches!(**change, TaskChange::Created { .. }))
+}
+
 pub(super) fn poll_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
     match future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),

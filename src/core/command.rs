@@ -6,11 +6,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{
     error::{ErrorCode, Problem},
-    event::Outcome,
+    event::{Decision, Outcome},
     ids::{AgentId, ClientId, CommandId, Epoch, Position, Principal, RunId, Seq, SessionId},
 };
 
@@ -65,13 +66,49 @@ pub enum Command {
         session_id: SessionId,
         typing: bool,
     },
+    /// Allows or denies a call that waits for it.
+    SettleApproval {
+        session_id: SessionId,
+        tool_call_id: String,
+        decision: Decision,
+        reason: Option<String>,
+        args: Option<Value>,
+    },
+    UpdateState {
+        session_id: SessionId,
+        /// RFC 6902.
+        patch: Value,
+        if_version: u64,
+    },
+    CreateTask {
+        agent_id: AgentId,
+        name: String,
+        input: String,
+    },
+    RenameTask {
+        session_id: SessionId,
+        name: String,
+    },
+    PauseTask {
+        session_id: SessionId,
+    },
+    ResumeTask {
+        session_id: SessionId,
+    },
+    CancelTask {
+        session_id: SessionId,
+    },
+    /// Ends it, if it has not, and removes it with its session.
+    DeleteTask {
+        session_id: SessionId,
+    },
 }
 
 impl Command {
     /// The session that it is about: commands to one session are carried out in the order in which they came.
     pub fn session_id(&self) -> Option<&SessionId> {
         match self {
-            Command::CreateSession { .. } => None,
+            Command::CreateSession { .. } | Command::CreateTask { .. } => None,
             Command::RefreshAgent { session_id, .. } => session_id.as_ref(),
             Command::CloseSession { session_id }
             | Command::RenameSession { session_id, .. }
@@ -79,7 +116,14 @@ impl Command {
             | Command::ForkSession { session_id, .. }
             | Command::SendMessage { session_id, .. }
             | Command::StopRun { session_id, .. }
-            | Command::SetTyping { session_id, .. } => Some(session_id),
+            | Command::SetTyping { session_id, .. }
+            | Command::SettleApproval { session_id, .. }
+            | Command::UpdateState { session_id, .. }
+            | Command::RenameTask { session_id, .. }
+            | Command::PauseTask { session_id }
+            | Command::ResumeTask { session_id }
+            | Command::CancelTask { session_id }
+            | Command::DeleteTask { session_id } => Some(session_id),
         }
     }
 }
@@ -111,6 +155,9 @@ pub enum Done {
     Stopped {
         outcome: Outcome,
     },
+    StateUpdated {
+        version: u64,
+    },
     /// Nothing to say but that it is done.
     Noted,
 }
@@ -124,7 +171,7 @@ impl Done {
                 *seq = at.seq;
             }
             Done::Accepted { seq, .. } => *seq = at.seq,
-            Done::Stopped { .. } | Done::Noted => {}
+            Done::Stopped { .. } | Done::StateUpdated { .. } | Done::Noted => {}
         }
     }
 }

@@ -143,7 +143,13 @@ impl Conversation {
                 }
             }
             Durable::SessionCreated { .. }
+            | Durable::ApprovalRequested { .. }
+            | Durable::ApprovalResolved { .. }
             | Durable::ContextUpdated(_)
+            | Durable::StatePatched { .. }
+            | Durable::Suggested { .. }
+            | Durable::Task(_)
+            | Durable::Progressed(_)
             | Durable::Error { .. }
             | Durable::SessionUpdated { .. }
             | Durable::SessionClosed { .. } => {}

@@ -19,6 +19,7 @@ pub enum ErrorCode {
     AgentNotFound,
     SessionNotFound,
     SessionClosed,
+    TaskNotFound,
     RunNotFound,
     Conflict,
     Busy,
@@ -74,6 +75,11 @@ impl Problem {
     pub fn session_closed(id: &SessionId) -> Self {
         Self::new(ErrorCode::SessionClosed, format!("session {id} is closed; create a new one"))
             .with(json!({ "session_id": id }))
+    }
+
+    /// Also the answer about a session that is no task's.
+    pub fn task_not_found(id: &str) -> Self {
+        Self::new(ErrorCode::TaskNotFound, format!("no task {id}")).with(json!({ "task_id": id }))
     }
 
     pub fn run_not_found(id: RunId) -> Self {

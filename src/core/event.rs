@@ -40,6 +40,8 @@ pub struct Event {
     /// `None` for an ephemeral event.
     pub position: Option<Position>,
     pub run_id: Option<RunId>,
+    /// Its session is a task's.
+    pub of_task: bool,
     pub body: Body,
     /// The JSON payload, the same for every client: made once, by the first door that needs it. Held for as
     /// long as the event is being delivered, as it is larger than the event.
@@ -56,6 +58,7 @@ impl Event {
             topic,
             position: Some(Position { epoch, seq }),
             run_id: entry.run_id,
+            of_task: false,
             body: Body::Durable(entry.body),
             encoded: Mutex::default(),
             _held: None,
@@ -77,6 +80,7 @@ impl Event {
             topic,
             position: Some(position),
             run_id,
+            of_task: false,
             body: Body::Durable(body),
             encoded: Mutex::default(),
             _held: None,
@@ -96,10 +100,17 @@ impl Event {
             topic,
             position: None,
             run_id,
+            of_task: false,
             body: Body::Ephemeral(body),
             encoded: Mutex::default(),
             _held: None,
         }
+    }
+
+    /// The event, of a task's session or not.
+    pub fn of_task(mut self, of_task: bool) -> Self {
+        self.of_task = of_task;
+        self
     }
 
     /// The event, with a permit that it gives back when the last who has it drops it.
@@ -224,8 +235,42 @@ pub enum Durable {
         outcome: Result<Box<Value>, Box<Problem>>,
         duration_ms: u64,
     },
+    /// A person must allow the call before it is made.
+    ApprovalRequested {
+        tool_call_id: String,
+        tool_name: String,
+        /// Unanswered by then, it counts as denied.
+        expires_at: Timestamp,
+    },
+    ApprovalResolved {
+        tool_call_id: String,
+        decision: Decision,
+        /// `None` where nobody answered in time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Principal>,
+        /// For the model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// What the tool is called with in place of the model's arguments.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        args: Option<Box<Value>>,
+    },
     AgentResponse(Box<AgentResponse>),
     ContextUpdated(ContextUse),
+    /// The session's shared document has changed.
+    StatePatched {
+        version: u64,
+        /// RFC 6902.
+        patch: Box<Value>,
+    },
+    /// What the user may want to say next.
+    Suggested {
+        items: Vec<String>,
+    },
+    /// Something has become of the session's task.
+    Task(Box<TaskChange>),
+    /// How far the session's task has come, as its agent says.
+    Progressed(Box<Progress>),
     Error {
         problem: Box<Problem>,
     },
@@ -252,6 +297,51 @@ pub struct ForkedFrom {
     pub session_id: SessionId,
     /// The last event of it.
     pub at_seq: Seq,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Approved,
+    Denied,
+}
+
+/// What has become of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum TaskChange {
+    Created {
+        name: String,
+        input: String,
+    },
+    /// It runs, for the first time or again.
+    Started,
+    Renamed {
+        name: String,
+    },
+    /// It is to be paused at its next step.
+    Pausing,
+    Paused,
+    /// It waits for its turn to run again.
+    Resumed,
+    Completed,
+    Failed {
+        problem: Problem,
+    },
+    Cancelled,
+}
+
+/// Each part is `None` where the agent did not say.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
 }
 
 /// What a step of a run said.
@@ -301,6 +391,10 @@ pub enum Queued {
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     UserMessage,
+    /// A task began.
+    Task,
+    /// A task goes on after a run that a stop of the server interrupted.
+    Resumed,
 }
 
 /// Why a model stopped.
@@ -432,6 +526,7 @@ pub enum AgentStatus {
     Thinking,
     Responding,
     CallingTool,
+    WaitingApproval,
 }
 
 /// An agent as clients may know it.
@@ -463,7 +558,25 @@ impl Durable {
             }
             Durable::Error { problem } => problem.message.len() + json_bytes(&problem.details),
             Durable::SessionUpdated { title } => title.len(),
+            Durable::ApprovalResolved { reason, args, .. } => {
+                reason.as_ref().map_or(0, String::len) + args.as_deref().map_or(0, json_bytes)
+            }
+            Durable::StatePatched { patch, .. } => json_bytes(patch),
+            Durable::Suggested { items } => items.iter().map(|item| item.len() + 32).sum(),
+            Durable::Task(change) => match change.as_ref() {
+                TaskChange::Created { name, input } => name.len() + input.len(),
+                TaskChange::Renamed { name } => name.len(),
+                TaskChange::Failed { problem } => problem.message.len() + json_bytes(&problem.details),
+                TaskChange::Started
+                | TaskChange::Pausing
+                | TaskChange::Paused
+                | TaskChange::Resumed
+                | TaskChange::Completed
+                | TaskChange::Cancelled => 64,
+            },
+            Durable::Progressed(progress) => 64 + progress.message.as_ref().map_or(0, String::len),
             Durable::RunStarted { .. }
+            | Durable::ApprovalRequested { .. }
             | Durable::ContextUpdated(_)
             | Durable::RunFinished { .. }
             | Durable::SessionClosed { .. } => 0,
@@ -488,7 +601,7 @@ impl Ephemeral {
 }
 
 /// Roughly the heap bytes of a JSON value.
-fn json_bytes(value: &Value) -> usize {
+pub(super) fn json_bytes(value: &Value) -> usize {
     const NODE: usize = 32;
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => NODE,

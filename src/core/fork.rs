@@ -106,6 +106,8 @@ pub fn forked(mut past: SessionState, created: &Event) -> Option<SessionState> {
     past.record.created_at = new.created_at;
     past.record.updated_at = new.updated_at;
     past.record.epoch = new.epoch;
+    // The task itself stays where it is.
+    past.record.task = None;
     Some(past)
 }
 

@@ -220,6 +220,18 @@ impl AgentManager {
             Command::StopRun { session_id, run_id, clear_queue } => {
                 (session_id, Order::StopRun { run_id, clear_queue })
             }
+            Command::SettleApproval { session_id, tool_call_id, decision, reason, args } => {
+                (session_id, Order::SettleApproval { tool_call_id, decision, reason, args })
+            }
+            Command::UpdateState { session_id, patch, if_version } => {
+                (session_id, Order::UpdateState { patch, if_version })
+            }
+            Command::CreateTask { .. } => todo!(),
+            Command::RenameTask { session_id, name } => (session_id, Order::RenameTask { name }),
+            Command::PauseTask { session_id } => (session_id, Order::PauseTask),
+            Command::ResumeTask { session_id } => (session_id, Order::ResumeTask),
+            Command::CancelTask { session_id } => (session_id, Order::CancelTask),
+            Command::DeleteTask { .. } => todo!(),
         };
         self.carry(session_id, Carry { caller, order, reply });
     }

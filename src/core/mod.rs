@@ -32,8 +32,10 @@ pub mod restore;
 pub mod run;
 pub mod search;
 pub mod session;
+pub mod shared_state;
 #[cfg(test)]
 mod testing;
+pub mod toolbox;
 
 /// Ends the process if an actor that it cannot do without is dropped by a panic.
 ///

@@ -12,10 +12,10 @@ use super::{
     command::{CommandKey, Digest, Done, Remember},
     conversation::Prompt,
     error::{ErrorCode, Problem},
-    event::{Event, FinishReason, ProviderState, Timestamp, Usage},
+    event::{Event, FinishReason, Progress, ProviderState, Timestamp, Usage},
     ids::{AgentId, Epoch, MessageId, Principal, RunId, Seq, SessionId, Topic},
     search::Words,
-    session::{SessionRecord, SessionState},
+    session::{SessionRecord, SessionState, TaskStatus},
 };
 
 // ---- models ----
@@ -138,12 +138,51 @@ impl From<ModelError> for Problem {
 
 // ---- tools ----
 
-/// Something that an agent can have done.
-pub trait Tool: Send + Sync + 'static {
-    fn spec(&self) -> ToolSpec;
+/// Where tools come from: what is built in, or a server of them.
+pub trait ToolSource: Send + Sync + 'static {
+    /// The tools as one session has them. What is held for that session alone ends when this is dropped.
+    /// Some tools are only of use in a task.
+    fn open(&self, of_task: bool) -> Arc<dyn Tools>;
 
-    /// Calls it. Dropping the future gives up on the call.
-    fn call(&self, args: Value) -> BoxFuture<'static, Result<Value, Problem>>;
+    /// The tools there are, or were when they were last looked at. Starts what must be started.
+    fn describe(&self) -> BoxFuture<'static, Vec<ToolDescription>>;
+}
+
+/// The tools that a session has from one source. Every future here ends by itself, within the source's limits.
+pub trait Tools: Send + Sync + 'static {
+    /// Those that can be called now. Starts what must be started; a source that cannot be had has none, and says
+    /// why in the log.
+    fn list(&self) -> BoxFuture<'static, Arc<[ToolSpec]>>;
+
+    /// Calls one. Dropping the future gives up on the call.
+    fn call(&self, name: &str, args: Value) -> BoxFuture<'static, Result<ToolOutput, Problem>>;
+
+    /// Whether the arguments are such as the tool was last listed with; a tool that is not known takes any.
+    ///
+    /// # Errors
+    /// `invalid_field`, saying which argument is wrong and what was expected.
+    fn check(&self, name: &str, args: &Value) -> Result<(), Problem>;
+}
+
+/// What has come of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolOutput {
+    Value(Value),
+    /// The session's shared document is to be patched (RFC 6902). The result is the version that this makes.
+    PatchState {
+        patch: Value,
+        if_version: Option<u64>,
+    },
+    /// This is how far the session's task has come.
+    Report(Progress),
+    /// This is what the user may want to say next.
+    Suggest(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDescription {
+    pub spec: ToolSpec,
+    pub available: bool,
 }
 
 /// A tool as models are told of it.
@@ -270,7 +309,7 @@ pub struct Fork {
     pub commands: Vec<Remember>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Appended {
     /// Closed sessions whose logs were removed to make room.
     pub removed: Vec<SessionRecord>,
@@ -315,6 +354,8 @@ pub struct Head {
     pub first: Seq,
     /// Number of the newest event; `first - 1` if there is none.
     pub last: Seq,
+    /// It is the log of a task's session.
+    pub of_task: bool,
 }
 
 /// Where a page begins or ends.
@@ -351,9 +392,27 @@ pub struct SessionTail {
     pub truncated: bool,
 }
 
+/// Which sessions a list is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    Chats,
+    Tasks { status: Option<TaskStatus> },
+}
+
+impl SessionKind {
+    pub fn takes(self, record: &SessionRecord) -> bool {
+        match (self, &record.task) {
+            (SessionKind::Chats, task) => task.is_none(),
+            (SessionKind::Tasks { status }, Some(task)) => status.is_none_or(|status| status == task.status),
+            (SessionKind::Tasks { .. }, None) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct SessionFilter {
     pub owner: Principal,
+    pub kind: SessionKind,
     pub agent_id: Option<AgentId>,
     /// Part of the title or of the id, in any case.
     pub query: Option<String>,

@@ -1,12 +1,14 @@
 //! What an agent is: its model, its words to begin with, its tools. Set up once, from the configuration.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
 
 use super::{
     command::OnBusy,
     event::{AgentCard, Role},
     ids::AgentId,
-    ports::{ModelProvider, Tool},
+    ports::{ModelProvider, ToolSource},
 };
 
 pub struct AgentProfile {
@@ -20,7 +22,39 @@ pub struct AgentProfile {
     /// Upper bound of an answer, in tokens.
     pub max_tokens: Option<u32>,
     pub on_busy: OnBusy,
-    pub tools: Vec<Arc<dyn Tool>>,
+    /// What every session's shared document begins as.
+    pub initial_state: Option<Value>,
+    pub tools: Vec<ToolGroup>,
+}
+
+/// Tools of one source that an agent has.
+pub struct ToolGroup {
+    pub source: Arc<dyn ToolSource>,
+    /// What clients are told of where they come from: `builtin`, or `mcp:` and the server's name.
+    pub origin: String,
+    pub choice: ToolChoice,
+}
+
+/// Which tools of a source an agent has, and which of them a person must allow each time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolChoice {
+    /// All those that are not named.
+    pub others: Option<Approval>,
+    pub named: BTreeMap<String, Approval>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Approval {
+    NotNeeded,
+    /// A person must allow each call.
+    Ask,
+}
+
+impl ToolChoice {
+    /// Whether the agent has a tool, and may call it unasked.
+    pub fn of(&self, name: &str) -> Option<Approval> {
+        self.named.get(name).copied().or(self.others)
+    }
 }
 
 /// A message that every session with the agent begins with.
@@ -54,6 +88,10 @@ impl Profiles {
 
     pub fn get(&self, id: &AgentId) -> Option<Arc<AgentProfile>> {
         self.0.iter().find(|profile| profile.card.id == *id).cloned()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &AgentProfile> {
+        self.0.iter().map(Arc::as_ref)
     }
 
     pub fn cards(&self) -> Vec<AgentCard> {

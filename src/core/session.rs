@@ -6,12 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{ContextUse, Durable, Event, Queued, Timestamp},
+    error::Problem,
+    event::{ContextUse, Durable, Event, Progress, Queued, TaskChange, Timestamp},
     ids::{Epoch, MessageId, Principal, RunId, Seq, SessionId},
+    shared_state::SharedState,
 };
 
+/// What a list shows of a task's input, and of its result.
+const TASK_INPUT_CHARS: usize = 1_000;
+const TASK_RESULT_CHARS: usize = 4_000;
+
 /// A session as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SessionRecord {
     pub session_id: SessionId,
     pub owner: Principal,
@@ -22,6 +28,55 @@ pub struct SessionRecord {
     pub updated_at: Timestamp,
     pub epoch: Epoch,
     pub head: Seq,
+    /// What the session was made for, where that is a task.
+    pub task: Option<Box<TaskRecord>>,
+}
+
+/// A task as lists show it. Its id is that of its session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub name: String,
+    /// The beginning of it.
+    pub input: String,
+    pub status: TaskStatus,
+    /// It is to be paused at its next step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pausing: bool,
+    #[serde(default)]
+    pub progress: Progress,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// The beginning of its agent's last answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    Pending,
+    Running,
+    Paused,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// Nothing more will become of it.
+    pub fn has_ended(self) -> bool {
+        matches!(self, TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled)
+    }
+
+    /// It runs, or will as soon as it is its turn.
+    pub fn is_active(self) -> bool {
+        matches!(self, TaskStatus::Pending | TaskStatus::Running)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +84,13 @@ pub struct SessionRecord {
 pub enum SessionStatus {
     Idle,
     Running,
+    /// Its run goes on once somebody has allowed or denied a call.
+    WaitingApproval,
     Closed,
 }
 
 /// The whole fold: the record, and what a snapshot needs beside the messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SessionState {
     pub record: SessionRecord,
     /// The run that has begun and not ended.
@@ -41,8 +98,22 @@ pub struct SessionState {
     /// What will run next, in this order.
     pub queue: Vec<QueuedRun>,
     pub context: Option<ContextUse>,
+    /// Calls of the open run that somebody must allow.
+    pub approvals: Vec<Approval>,
+    /// What the user may want to say next.
+    pub suggestions: Vec<String>,
+    pub shared: SharedState,
     /// Messages that a model would be told of, were there room for all.
     pub messages: u64,
+}
+
+/// A call that waits for somebody to allow it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub run_id: RunId,
+    pub tool_call_id: String,
+    pub tool_name: String,
+    pub expires_at: Timestamp,
 }
 
 /// A user's message that waits for its run.
@@ -72,10 +143,14 @@ impl SessionState {
                 updated_at: event.at,
                 epoch: position.epoch.clone(),
                 head: position.seq,
+                task: None,
             },
             run: None,
             queue: Vec::new(),
             context: None,
+            approvals: Vec::new(),
+            suggestions: Vec::new(),
+            shared: SharedState::default(),
             messages: 0,
         })
     }
@@ -102,30 +177,142 @@ impl SessionState {
                 self.run = event.run_id;
                 self.queue.retain(|queued| Some(queued.run_id) != event.run_id);
                 self.record.status = SessionStatus::Running;
+                self.suggestions.clear();
                 self.messages += 1;
             }
             Durable::RunFinished { .. } => {
                 self.queue.retain(|queued| Some(queued.run_id) != event.run_id);
                 if self.run == event.run_id {
                     self.run = None;
+                    self.approvals.clear();
                     self.record.status = SessionStatus::Idle;
                 }
             }
             Durable::ContextUpdated(context) => self.context = Some(*context),
             Durable::SessionUpdated { title } => self.record.title = Some(title.clone()),
             Durable::SessionClosed { .. } => self.record.status = SessionStatus::Closed,
-            Durable::AgentResponse(_) | Durable::ToolCallStarted { .. } => self.messages += 1,
+            Durable::AgentResponse(response) => {
+                self.messages += 1;
+                if let Some(task) = self.record.task.as_mut().filter(|task| !task.status.has_ended()) {
+                    task.result = Some(beginning(&response.content, TASK_RESULT_CHARS));
+                }
+            }
+            Durable::ToolCallStarted { .. } => self.messages += 1,
+            Durable::ApprovalRequested { tool_call_id, tool_name, expires_at } => {
+                if let Some(run_id) = event.run_id {
+                    self.approvals.push(Approval {
+                        run_id,
+                        tool_call_id: tool_call_id.clone(),
+                        tool_name: tool_name.clone(),
+                        expires_at: *expires_at,
+                    });
+                    self.record.status = SessionStatus::WaitingApproval;
+                }
+            }
+            Durable::ApprovalResolved { tool_call_id, .. } | Durable::ToolCallEnded { tool_call_id, .. } => {
+                self.settled(tool_call_id);
+            }
+            Durable::StatePatched { version, patch } => {
+                // Whoever wrote it has tried it: it makes this version.
+                if let Ok(patched) = self.shared.patched(patch, None) {
+                    debug_assert_eq!(patched.version, *version);
+                    self.shared = patched;
+                }
+            }
+            Durable::Suggested { items } => self.suggestions.clone_from(items),
+            Durable::Task(change) => self.task_changed(change, event.at),
+            Durable::Progressed(news) => {
+                if let Some(task) = &mut self.record.task {
+                    task.progress.take_in(news);
+                }
+            }
             Durable::SessionCreated { .. }
             | Durable::SystemMessage { .. }
             | Durable::SeedMessage { .. }
-            | Durable::ToolCallEnded { .. }
             | Durable::Error { .. } => {}
         }
     }
 
-    /// Something is left to do: a run is open, or messages wait for theirs.
+    /// A call waits for nobody any more.
+    fn settled(&mut self, tool_call_id: &str) {
+        // Some models give two calls of a step the same id: they are settled in turn.
+        if let Some(at) = self.approvals.iter().position(|approval| approval.tool_call_id == tool_call_id) {
+            self.approvals.remove(at);
+        }
+        if self.approvals.is_empty() && self.record.status == SessionStatus::WaitingApproval {
+            self.record.status = SessionStatus::Running;
+        }
+    }
+
+    fn task_changed(&mut self, change: &TaskChange, at: Timestamp) {
+        if let TaskChange::Created { name, input } = change {
+            self.record.task = Some(Box::new(TaskRecord::new(name, input)));
+        }
+        let Some(task) = &mut self.record.task else { return };
+        match change {
+            TaskChange::Created { .. } => {}
+            TaskChange::Started => {
+                task.status = TaskStatus::Running;
+                task.started_at.get_or_insert(at);
+            }
+            TaskChange::Renamed { name } => task.name.clone_from(name),
+            TaskChange::Pausing => task.pausing = true,
+            TaskChange::Paused => task.status = TaskStatus::Paused,
+            TaskChange::Resumed => task.status = TaskStatus::Pending,
+            TaskChange::Completed => task.status = TaskStatus::Completed,
+            TaskChange::Failed { problem } => {
+                task.status = TaskStatus::Failed;
+                task.problem = Some(problem.clone());
+            }
+            TaskChange::Cancelled => task.status = TaskStatus::Cancelled,
+        }
+        if task.status.has_ended() {
+            task.ended_at.get_or_insert(at);
+        }
+        if task.status != TaskStatus::Running {
+            task.pausing = false;
+        }
+    }
+
+    /// Something is left to do: a run is open, messages wait for theirs, or a task for its turn.
     pub fn is_unfinished(&self) -> bool {
-        self.run.is_some() || !self.queue.is_empty()
+        let has_active_task = || self.record.task.as_ref().is_some_and(|task| task.status.is_active());
+        self.run.is_some() || !self.queue.is_empty() || has_active_task()
+    }
+}
+
+impl TaskRecord {
+    fn new(name: &str, input: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            input: beginning(input, TASK_INPUT_CHARS),
+            status: TaskStatus::Pending,
+            pausing: false,
+            progress: Progress::default(),
+            started_at: None,
+            ended_at: None,
+            problem: None,
+            result: None,
+        }
+    }
+}
+
+impl Progress {
+    /// What was not said again stays as it was.
+    pub fn take_in(&mut self, news: &Progress) {
+        self.progress = news.progress.or(self.progress);
+        self.confidence = news.confidence.or(self.confidence);
+        if news.message.is_some() {
+            self.message.clone_from(&news.message);
+        }
+    }
+}
+
+/// As much of a text as a list shows.
+fn beginning(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 
@@ -145,6 +332,10 @@ pub fn changes_record(body: &Durable) -> bool {
             | Durable::RunFinished { .. }
             | Durable::SessionUpdated { .. }
             | Durable::SessionClosed { .. }
+            | Durable::ApprovalRequested { .. }
+            | Durable::ApprovalResolved { .. }
+            | Durable::Task(_)
+            | Durable::Progressed(_)
     )
 }
 
@@ -157,6 +348,8 @@ pub fn is_message(body: &Durable) -> bool {
                 | Durable::AgentResponse(_)
                 | Durable::ToolCallStarted { .. }
                 | Durable::ToolCallEnded { .. }
+                | Durable::ApprovalRequested { .. }
+                | Durable::ApprovalResolved { .. }
                 | Durable::Error { .. }
         )
 }

@@ -22,6 +22,7 @@ pub const fn row(code: ErrorCode) -> Row {
         ErrorCode::AgentNotFound => ("agent_not_found", 404, false),
         ErrorCode::SessionNotFound => ("session_not_found", 404, false),
         ErrorCode::SessionClosed => ("session_closed", 410, false),
+        ErrorCode::TaskNotFound => ("task_not_found", 404, false),
         ErrorCode::RunNotFound => ("run_not_found", 404, false),
         ErrorCode::Conflict => ("conflict", 409, false),
         ErrorCode::Busy => ("busy", 409, true),

@@ -241,6 +241,7 @@ impl Shared {
             .filter_map(|(_, id)| {
                 self.with_log(&Topic::Session(id), |log| Some(log.state.as_ref()?.record.clone()))?
             })
+            .filter(|record| filter.kind.takes(record))
             .filter(|record| query.as_ref().is_none_or(|query| matches_query(record, query)));
         Some(records.collect())
     }
@@ -276,7 +277,8 @@ impl Log {
     }
 
     fn head(&self) -> Head {
-        Head { epoch: self.epoch.clone(), first: self.first, last: self.last() }
+        let of_task = self.state.as_ref().is_some_and(|state| state.record.task.is_some());
+        Head { epoch: self.epoch.clone(), first: self.first, last: self.last(), of_task }
     }
 
     /// Takes in an event; the bytes of the one that it pushed out.

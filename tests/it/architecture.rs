@@ -86,8 +86,8 @@ fn top_level(group: &str) -> Vec<String> {
     names
 }
 
-const LAYERS: [&str; 9] =
-    ["access", "app", "cli", "config", "core", "doors", "providers", "store", "telemetry"];
+const LAYERS: [&str; 10] =
+    ["access", "app", "cli", "config", "core", "doors", "providers", "store", "telemetry", "tools"];
 
 #[track_caller]
 fn assert_uses_only(folder: &str, allowed: &[&str]) {
@@ -112,6 +112,7 @@ fn the_core_knows_of_no_vendor() {
         "actix",
         "bytestring",
         "futures_util",
+        "json_patch",
         "log",
         "rand",
         "serde",
@@ -134,6 +135,7 @@ fn the_core_knows_of_no_vendor() {
 fn adapters_know_of_the_core_and_not_of_each_other() {
     assert_uses_only("providers", &["core", "providers"]);
     assert_uses_only("store", &["core", "store"]);
+    assert_uses_only("tools", &["core", "tools"]);
     assert_uses_only("access", &["core", "access"]);
     for source in sources().iter().filter(|source| source.is_in("providers")) {
         let adapter = |path: &str| path.split(['/', '.']).nth(1).map(str::to_owned);

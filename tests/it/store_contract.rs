@@ -180,7 +180,15 @@ impl Fixture {
 }
 
 pub fn all_sessions() -> SessionFilter {
-    SessionFilter { owner: Principal::local(), agent_id: None, query: None, after: None, limit: usize::MAX }
+    let kind = duologue::core::ports::SessionKind::Chats;
+    SessionFilter {
+        owner: Principal::local(),
+        kind,
+        agent_id: None,
+        query: None,
+        after: None,
+        limit: usize::MAX,
+    }
 }
 
 pub fn search(query: &str) -> Search {
@@ -410,7 +418,10 @@ async fn an_event_is_read_as_it_was_written(mut fixture: Fixture) {
         assert_eq!(read.as_durable(), written.as_durable());
     }
     let head = fixture.head(&topic).await.unwrap();
-    assert_eq!(head, Head { epoch: events[0].position.as_ref().unwrap().epoch.clone(), first: 1, last: 2 });
+    assert_eq!(
+        head,
+        Head { epoch: events[0].position.as_ref().unwrap().epoch.clone(), first: 1, last: 2, of_task: false }
+    );
     assert_eq!(page.head, head);
 }
 

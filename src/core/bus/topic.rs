@@ -17,6 +17,8 @@ use crate::core::{
 pub(super) struct TopicState {
     /// `None` while the log's head is being read from the store.
     pub(super) window: Option<Window>,
+    /// Its session is a task's.
+    pub(super) of_task: bool,
     pub(super) held: bool,
     pub(super) in_flight: bool,
     /// What waits for the batch in flight, or for the window, oldest first.
@@ -66,18 +68,18 @@ impl TopicState {
         topic.session()?;
         let idle = || {
             let body = Ephemeral::AgentStatus(AgentStatus::Idle);
-            Arc::new(Event::ephemeral(topic.clone(), None, body))
+            Arc::new(Event::ephemeral(topic.clone(), None, body).of_task(self.of_task))
         };
         Some(self.status.clone().unwrap_or_else(idle))
     }
 }
 
 impl OpenText {
-    pub(super) fn snapshot(&mut self, topic: &Topic) -> Arc<Event> {
+    pub(super) fn snapshot(&mut self, topic: &Topic, of_task: bool) -> Arc<Event> {
         let OpenText { message_id, run_id, text, snapshot } = self;
         let make = || {
             let body = Ephemeral::MessageSnapshot { message_id: *message_id, text: text.clone() };
-            Arc::new(Event::ephemeral(topic.clone(), *run_id, body))
+            Arc::new(Event::ephemeral(topic.clone(), *run_id, body).of_task(of_task))
         };
         snapshot.get_or_insert_with(make).clone()
     }

@@ -70,6 +70,7 @@ impl Fixture {
             temperature: None,
             max_tokens: None,
             on_busy: OnBusy::Queue,
+            initial_state: None,
             tools: Vec::new(),
         };
         let profiles = Arc::new(Profiles::new(vec![profile]));

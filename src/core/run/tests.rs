@@ -71,6 +71,12 @@ impl Log {
             Durable::RunFinished { .. } => "run_finished",
             Durable::SessionUpdated { .. } => "session_updated",
             Durable::SessionClosed { .. } => "session_closed",
+            Durable::ApprovalRequested { .. } => "approval_requested",
+            Durable::ApprovalResolved { .. } => "approval_resolved",
+            Durable::StatePatched { .. } => "state.patch",
+            Durable::Suggested { .. } => "suggestions",
+            Durable::Task(_) => "task",
+            Durable::Progressed(_) => "progress_update",
         };
         self.events.iter().map(name).collect()
     }

@@ -9,7 +9,7 @@ use crate::{
     core::{
         command::{Caller, Command, CommandKey, Idempotency, OnBusy},
         error::{ErrorCode, Problem},
-        event::Timestamp,
+        event::{Decision, Timestamp},
         ids::{AgentId, CommandId, Epoch, Position, RunId, Seq, SessionId},
         run::MAX_ANSWER_BYTES,
         search::Words,
@@ -19,6 +19,8 @@ use crate::{
 
 /// Bytes of a message's `content`, at most.
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
+/// Bytes of what a model is told with an approval, at most.
+const MAX_REASON_BYTES: usize = 4 * 1024;
 /// Characters of a title, at most.
 const MAX_TITLE_CHARS: usize = 200;
 /// Topics that one `subscribe` names, at most.
@@ -43,6 +45,7 @@ pub enum Request {
     Search(Search),
     GetAgents,
     GetModels,
+    GetTools,
     Subscribe(Subscribe),
     Unsubscribe(Unsubscribe),
     Ping,
@@ -170,6 +173,36 @@ struct TypingData {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[cfg_attr(test, ts(optional_fields))]
+struct ApprovalData {
+    tool_call_id: String,
+    #[cfg_attr(test, ts(type = "'approve' | 'deny'"))]
+    decision: Answer,
+    /// For the model.
+    reason: Option<String>,
+    /// What the tool is called with in place of the model's arguments.
+    #[cfg_attr(test, ts(type = "Record<string, unknown>", optional))]
+    args: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Approve,
+    Deny,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct StateData {
+    #[cfg_attr(test, ts(type = "PatchOperation[]"))]
+    patch: Value,
+    /// The version that the patch was made for.
+    if_version: u64,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
 struct SubscribeData {
     topics: Vec<String>,
     #[cfg_attr(test, ts(optional))]
@@ -286,6 +319,13 @@ impl Frame {
                 let TypingData { typing } = self.data()?;
                 Ok(Request::Command(Command::SetTyping { session_id, typing }))
             }
+            "tool_approval" => self.tool_approval(),
+            "update_state" => {
+                let session_id = self.session_id()?;
+                let StateData { patch, if_version } = self.data()?;
+                Ok(Request::Command(Command::UpdateState { session_id, patch, if_version }))
+            }
+            "get_tools" => Ok(Request::GetTools),
             "get_agents" => Ok(Request::GetAgents),
             "get_models" => Ok(Request::GetModels),
             other => {
@@ -293,6 +333,25 @@ impl Frame {
                 Err(unknown_type(&format!("unknown type {other:?}"), json!({ "type": other })))
             }
         }
+    }
+
+    fn tool_approval(self) -> Result<Request, Problem> {
+        let session_id = self.session_id()?;
+        let ApprovalData { tool_call_id, decision, reason, args } = self.data()?;
+        let reason = reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+        if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
+            let expected = format!("at most {MAX_REASON_BYTES} bytes");
+            return Err(Problem::invalid_field("data.reason", expected));
+        }
+        if decision == Answer::Deny && args.is_some() {
+            return Err(Problem::invalid_field("data.args", "nothing, where the call is denied"));
+        }
+        let decision = match decision {
+            Answer::Approve => Decision::Approved,
+            Answer::Deny => Decision::Denied,
+        };
+        let args = args.map(Value::Object);
+        Ok(Request::Command(Command::SettleApproval { session_id, tool_call_id, decision, reason, args }))
     }
 
     fn session_management(self) -> Result<Request, Problem> {
@@ -580,6 +639,8 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         ChatData::decl(config),
         StopData::decl(config),
         TypingData::decl(config),
+        ApprovalData::decl(config),
+        StateData::decl(config),
         PositionData::decl(config),
         SubscribeData::decl(config),
     ]

@@ -11,12 +11,12 @@ use crate::{
     core::{
         error::Problem,
         event::{
-            AgentCard, AgentResponse as Response, AgentStatus, Body, CloseReason, ContextUse, Durable,
-            EndReason, Ephemeral, Event, FinishReason, Outcome, Queued, Role, Timestamp, TokenSource,
-            Trigger, Usage,
+            AgentCard, AgentResponse as Response, AgentStatus, Body, CloseReason, ContextUse, Decision,
+            Durable, EndReason, Ephemeral, Event, FinishReason, Outcome, Progress, Queued, Role, TaskChange,
+            Timestamp, TokenSource, Trigger, Usage,
         },
         ids::{EventId, MessageId, RunId, SessionId, Topic},
-        session::{SessionRecord, SessionStatus},
+        session::{SessionRecord, SessionStatus, TaskRecord, TaskStatus},
     },
     doors::reply::row,
 };
@@ -62,6 +62,12 @@ pub struct Envelope<'a> {
     agent_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'a str>,
+    /// Of the task that the session was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: Option<&'a str>,
+    /// The event's `type` once more, where its session is a task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(type = "string", optional))]
     run_id: Option<RunId>,
@@ -85,8 +91,23 @@ pub enum EventBody<'a> {
     ToolCallStart(ToolCallStart<'a>),
     #[serde(rename = "tool_call.end")]
     ToolCallEnd(ToolCallEnd<'a>),
+    ApprovalRequested(ApprovalRequested<'a>),
+    ApprovalResolved(ApprovalResolved<'a>),
     AgentResponse(AgentResponse<'a>),
     ContextUpdate(ContextUpdate),
+    #[serde(rename = "state.patch")]
+    StatePatch(StatePatch<'a>),
+    Suggestions(Suggestions<'a>),
+    TaskCreated(TaskCreated<'a>),
+    TaskStarted(TaskChanged<'a>),
+    TaskUpdated(TaskUpdated<'a>),
+    TaskPaused(TaskChanged<'a>),
+    TaskResumed(TaskChanged<'a>),
+    TaskCompleted(TaskChanged<'a>),
+    TaskFailed(TaskChanged<'a>),
+    TaskCancelled(TaskChanged<'a>),
+    ProgressUpdate(ProgressUpdate<'a>),
+    ConfidenceUpdate(ConfidenceUpdate<'a>),
     Error(Nothing),
     RunFinished(RunFinished),
     SessionUpdated(SessionUpdated<'a>),
@@ -156,7 +177,7 @@ pub struct UserMessage<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RunStarted {
-    #[cfg_attr(test, ts(type = "'user_message'"))]
+    #[cfg_attr(test, ts(type = "'user_message' | 'task' | 'resumed'"))]
     trigger: &'static str,
 }
 
@@ -186,6 +207,104 @@ pub struct ToolCallEnd<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody<'a>>,
     duration_ms: u64,
+}
+
+/// A person must allow the call before it is made: `tool_approval`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ApprovalRequested<'a> {
+    tool_call_id: &'a str,
+    tool_name: &'a str,
+    /// Unanswered by then, it counts as denied.
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+pub struct ApprovalResolved<'a> {
+    tool_call_id: &'a str,
+    #[cfg_attr(test, ts(type = "'approved' | 'denied'"))]
+    decision: &'static str,
+    /// Null where nobody answered in time.
+    #[cfg_attr(test, ts(optional = false))]
+    by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// What the tool is called with in place of the model's arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "unknown", optional))]
+    args: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct StatePatch<'a> {
+    version: u64,
+    /// RFC 6902.
+    #[cfg_attr(test, ts(type = "PatchOperation[]"))]
+    patch: &'a Value,
+}
+
+/// What the user may want to say next.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Suggestions<'a> {
+    items: &'a [String],
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct TaskCreated<'a> {
+    task_id: &'a str,
+    #[cfg_attr(test, ts(type = "TaskStatus"))]
+    status: &'static str,
+    name: &'a str,
+    input: &'a str,
+}
+
+/// Why a task failed is in `error`, beside `data`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct TaskChanged<'a> {
+    task_id: &'a str,
+    #[cfg_attr(test, ts(type = "TaskStatus"))]
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
+pub struct TaskUpdated<'a> {
+    task_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    /// It is to be paused at its next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pausing: Option<bool>,
+}
+
+/// Each part is null where the agent did not say.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ProgressUpdate<'a> {
+    task_id: &'a str,
+    /// 0 to 1.
+    progress: Option<f64>,
+    message: Option<&'a str>,
+    /// 0 to 1.
+    confidence: Option<f64>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ConfidenceUpdate<'a> {
+    task_id: &'a str,
+    /// 0 to 1.
+    confidence: f64,
+    message: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -277,7 +396,7 @@ pub struct MessageSnapshot<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct AgentStatusChange {
-    #[cfg_attr(test, ts(type = "'idle' | 'thinking' | 'responding' | 'calling_tool'"))]
+    #[cfg_attr(test, ts(type = "'idle' | 'thinking' | 'responding' | 'calling_tool' | 'waiting_approval'"))]
     status: &'static str,
 }
 
@@ -287,7 +406,12 @@ pub struct Typing<'a> {
     author: &'a str,
     client_id: Option<&'a str>,
     typing: bool,
+    /// Not said again within this time, it is over.
+    expires_in_ms: u64,
 }
+
+/// How long somebody is typing who does not say so again.
+const TYPING_MS: u64 = 6_000;
 
 /// The list's record of a session, or that it has gone from the list.
 #[derive(Serialize)]
@@ -315,6 +439,47 @@ pub struct Session<'a> {
     updated_at: Timestamp,
     epoch: &'a str,
     head: u64,
+    /// What the session was made for, where that is a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<Task<'a>>,
+}
+
+/// A task as lists show it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Task<'a> {
+    /// That of its session.
+    task_id: &'a str,
+    session_id: &'a str,
+    agent_id: &'a str,
+    name: &'a str,
+    /// The first 1,000 characters of it.
+    input: &'a str,
+    #[cfg_attr(test, ts(type = "TaskStatus"))]
+    status: &'static str,
+    /// It is to be paused at its next step.
+    pausing: bool,
+    /// 0 to 1.
+    progress: Option<f64>,
+    message: Option<&'a str>,
+    /// 0 to 1.
+    confidence: Option<f64>,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    updated_at: Timestamp,
+    #[serde(serialize_with = "rfc3339_some")]
+    #[cfg_attr(test, ts(type = "string | null"))]
+    started_at: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339_some")]
+    #[cfg_attr(test, ts(type = "string | null"))]
+    ended_at: Option<Timestamp>,
+    /// Why it failed.
+    error: Option<ErrorBody<'a>>,
+    /// The first 4,000 characters of its agent's last answer.
+    result: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -359,6 +524,7 @@ impl<'a> Envelope<'a> {
             Topic::Agent(id) => Some(id.as_str()),
             Topic::System => None,
         };
+        let event_type = event.of_task.then(|| body.name());
         Self {
             v: VERSION,
             topic,
@@ -368,6 +534,8 @@ impl<'a> Envelope<'a> {
             timestamp: event.at,
             agent_id,
             session_id,
+            task_id: session_id.filter(|_| event.of_task),
+            event_type,
             run_id: event.run_id,
             body,
             error: problem.map(ErrorBody::of),
@@ -382,10 +550,92 @@ impl<'a> EventBody<'a> {
             Body::Durable(Durable::Error { problem }) => {
                 return (EventBody::Error(Nothing {}), Some(problem));
             }
+            Body::Durable(Durable::Task(change)) => {
+                let problem = match change.as_ref() {
+                    TaskChange::Failed { problem } => Some(problem),
+                    _ => None,
+                };
+                return (Self::of_task_change(change, event), problem);
+            }
             Body::Durable(durable) => Self::of_durable(durable, event),
             Body::Ephemeral(ephemeral) => Self::of_ephemeral(ephemeral),
         };
         (body, None)
+    }
+
+    /// The event's type.
+    fn name(&self) -> &'static str {
+        match self {
+            EventBody::SessionCreated(_) => "session_created",
+            EventBody::SystemMessage(_) => "system_message",
+            EventBody::SeedMessage(_) => "seed_message",
+            EventBody::UserMessage(_) => "user_message",
+            EventBody::RunStarted(_) => "run_started",
+            EventBody::ToolCallStart(_) => "tool_call.start",
+            EventBody::ToolCallEnd(_) => "tool_call.end",
+            EventBody::ApprovalRequested(_) => "approval_requested",
+            EventBody::ApprovalResolved(_) => "approval_resolved",
+            EventBody::AgentResponse(_) => "agent_response",
+            EventBody::ContextUpdate(_) => "context_update",
+            EventBody::StatePatch(_) => "state.patch",
+            EventBody::Suggestions(_) => "suggestions",
+            EventBody::TaskCreated(_) => "task_created",
+            EventBody::TaskStarted(_) => "task_started",
+            EventBody::TaskUpdated(_) => "task_updated",
+            EventBody::TaskPaused(_) => "task_paused",
+            EventBody::TaskResumed(_) => "task_resumed",
+            EventBody::TaskCompleted(_) => "task_completed",
+            EventBody::TaskFailed(_) => "task_failed",
+            EventBody::TaskCancelled(_) => "task_cancelled",
+            EventBody::ProgressUpdate(_) => "progress_update",
+            EventBody::ConfidenceUpdate(_) => "confidence_update",
+            EventBody::Error(_) => "error",
+            EventBody::RunFinished(_) => "run_finished",
+            EventBody::SessionUpdated(_) => "session_updated",
+            EventBody::SessionClosed(_) => "session_closed",
+            EventBody::MessageDelta(_) => "message.delta",
+            EventBody::MessageSnapshot(_) => "message.snapshot",
+            EventBody::AgentStatusChange(_) => "agent_status_change",
+            EventBody::Typing(_) => "typing",
+            EventBody::SessionListChanged(_) => "session_list_changed",
+            EventBody::AgentListUpdate(_) => "agent_list_update",
+        }
+    }
+
+    fn of_task_change(change: &'a TaskChange, event: &'a Event) -> Self {
+        let task_id = event.topic.session().map_or("", SessionId::as_str);
+        let changed = |status| TaskChanged { task_id, status: task_status_name(status) };
+        match change {
+            TaskChange::Created { name, input } => {
+                let status = task_status_name(TaskStatus::Pending);
+                EventBody::TaskCreated(TaskCreated { task_id, status, name, input })
+            }
+            TaskChange::Started => EventBody::TaskStarted(changed(TaskStatus::Running)),
+            TaskChange::Renamed { name } => {
+                EventBody::TaskUpdated(TaskUpdated { task_id, name: Some(name), pausing: None })
+            }
+            TaskChange::Pausing => {
+                EventBody::TaskUpdated(TaskUpdated { task_id, name: None, pausing: Some(true) })
+            }
+            TaskChange::Paused => EventBody::TaskPaused(changed(TaskStatus::Paused)),
+            TaskChange::Resumed => EventBody::TaskResumed(changed(TaskStatus::Pending)),
+            TaskChange::Completed => EventBody::TaskCompleted(changed(TaskStatus::Completed)),
+            TaskChange::Failed { .. } => EventBody::TaskFailed(changed(TaskStatus::Failed)),
+            TaskChange::Cancelled => EventBody::TaskCancelled(changed(TaskStatus::Cancelled)),
+        }
+    }
+
+    fn of_progress(progress: &'a Progress, event: &'a Event) -> Self {
+        let task_id = event.topic.session().map_or("", SessionId::as_str);
+        let message = progress.message.as_deref();
+        match *progress {
+            Progress { progress: None, confidence: Some(confidence), .. } => {
+                EventBody::ConfidenceUpdate(ConfidenceUpdate { task_id, confidence, message })
+            }
+            Progress { progress, confidence, .. } => {
+                EventBody::ProgressUpdate(ProgressUpdate { task_id, progress, message, confidence })
+            }
+        }
     }
 
     fn of_durable(durable: &'a Durable, event: &'a Event) -> Self {
@@ -434,8 +684,33 @@ impl<'a> EventBody<'a> {
                     duration_ms: *duration_ms,
                 })
             }
+            Durable::ApprovalRequested { tool_call_id, tool_name, expires_at } => {
+                EventBody::ApprovalRequested(ApprovalRequested {
+                    tool_call_id,
+                    tool_name,
+                    expires_at: *expires_at,
+                })
+            }
+            Durable::ApprovalResolved { tool_call_id, decision, by, reason, args } => {
+                EventBody::ApprovalResolved(ApprovalResolved {
+                    tool_call_id,
+                    decision: match decision {
+                        Decision::Approved => "approved",
+                        Decision::Denied => "denied",
+                    },
+                    by: by.as_ref().map(|by| by.as_str()),
+                    reason: reason.as_deref(),
+                    args: args.as_deref(),
+                })
+            }
             Durable::AgentResponse(response) => EventBody::AgentResponse(AgentResponse::of(response)),
             Durable::ContextUpdated(context) => EventBody::ContextUpdate(ContextUpdate::of(context)),
+            Durable::StatePatched { version, patch } => {
+                EventBody::StatePatch(StatePatch { version: *version, patch })
+            }
+            Durable::Suggested { items } => EventBody::Suggestions(Suggestions { items }),
+            Durable::Task(change) => Self::of_task_change(change, event),
+            Durable::Progressed(progress) => Self::of_progress(progress, event),
             Durable::Error { .. } => EventBody::Error(Nothing {}),
             Durable::RunFinished { outcome, reason, usage, duration_ms } => {
                 EventBody::RunFinished(RunFinished {
@@ -471,6 +746,7 @@ impl<'a> EventBody<'a> {
                 author: author.as_str(),
                 client_id: client_id.as_ref().map(|id| id.as_str()),
                 typing: *typing,
+                expires_in_ms: TYPING_MS,
             }),
             Ephemeral::SessionListChanged(record) => {
                 EventBody::SessionListChanged(ListChange::Session(Session::of(record)))
@@ -545,7 +821,33 @@ impl<'a> Session<'a> {
             updated_at: record.updated_at,
             epoch: record.epoch.as_str(),
             head: record.head,
+            task: Task::of(record),
         }
+    }
+}
+
+impl<'a> Task<'a> {
+    /// The task that a session was made for, if it was.
+    pub fn of(record: &'a SessionRecord) -> Option<Self> {
+        let task: &TaskRecord = record.task.as_ref()?;
+        Some(Self {
+            task_id: record.session_id.as_str(),
+            session_id: record.session_id.as_str(),
+            agent_id: record.session_id.agent_str(),
+            name: &task.name,
+            input: &task.input,
+            status: task_status_name(task.status),
+            pausing: task.pausing,
+            progress: task.progress.progress,
+            message: task.progress.message.as_deref(),
+            confidence: task.progress.confidence,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            started_at: task.started_at,
+            ended_at: task.ended_at,
+            error: task.problem.as_ref().map(ErrorBody::of),
+            result: task.result.as_deref(),
+        })
     }
 }
 
@@ -580,7 +882,19 @@ pub const fn session_status_name(status: SessionStatus) -> &'static str {
     match status {
         SessionStatus::Idle => "idle",
         SessionStatus::Running => "running",
+        SessionStatus::WaitingApproval => "waiting_approval",
         SessionStatus::Closed => "closed",
+    }
+}
+
+pub const fn task_status_name(status: TaskStatus) -> &'static str {
+    match status {
+        TaskStatus::Pending => "pending",
+        TaskStatus::Running => "running",
+        TaskStatus::Paused => "paused",
+        TaskStatus::Completed => "completed",
+        TaskStatus::Failed => "failed",
+        TaskStatus::Cancelled => "cancelled",
     }
 }
 
@@ -606,6 +920,8 @@ pub(super) const fn role_name(role: Role) -> &'static str {
 const fn trigger_name(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::UserMessage => "user_message",
+        Trigger::Task => "task",
+        Trigger::Resumed => "resumed",
     }
 }
 
@@ -615,6 +931,7 @@ const fn status_name(status: AgentStatus) -> &'static str {
         AgentStatus::Thinking => "thinking",
         AgentStatus::Responding => "responding",
         AgentStatus::CallingTool => "calling_tool",
+        AgentStatus::WaitingApproval => "waiting_approval",
     }
 }
 
@@ -673,6 +990,15 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         RunStarted::decl(config),
         ToolCallStart::decl(config),
         ToolCallEnd::decl(config),
+        ApprovalRequested::decl(config),
+        ApprovalResolved::decl(config),
+        StatePatch::decl(config),
+        Suggestions::decl(config),
+        TaskCreated::decl(config),
+        TaskChanged::decl(config),
+        TaskUpdated::decl(config),
+        ProgressUpdate::decl(config),
+        ConfidenceUpdate::decl(config),
         AgentResponse::decl(config),
         TokenUsage::decl(config),
         ContextUpdate::decl(config),
@@ -685,6 +1011,7 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         Typing::decl(config),
         ListChange::decl(config),
         Session::decl(config),
+        Task::decl(config),
         AgentListUpdate::decl(config),
         Agent::decl(config),
         ErrorBody::decl(config),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::events::{past_payload, role_name, time_text};
 use crate::core::{
     error::Problem,
-    event::{Durable, Event, Outcome},
+    event::{Decision, Durable, Event, Outcome, TaskChange},
     session::SessionRecord,
 };
 
@@ -95,11 +95,36 @@ fn markdown(event: &Event) -> String {
         Durable::ToolCallEnded { tool_name, outcome: Err(problem), .. } => {
             write!(text, "\n**{tool_name} failed:** {}\n", one_line(problem))
         }
+        Durable::ApprovalResolved { decision, by, reason, .. } => {
+            let decision = match decision {
+                Decision::Approved => "Allowed",
+                Decision::Denied => "Denied",
+            };
+            let by = by.as_ref().map_or("nobody answered in time", |by| by.as_str());
+            let reason =
+                reason.as_ref().map_or_else(String::new, |reason| format!(": {}", in_one_line(reason)));
+            write!(text, "\n*{decision} ({by}){reason}*\n")
+        }
+        Durable::Task(change) => match change.as_ref() {
+            TaskChange::Created { name, input } => write!(text, "\n## Task {name}, {at}\n\n{input}\n"),
+            TaskChange::Failed { problem } => write!(text, "\n**The task failed:** {}\n", one_line(problem)),
+            TaskChange::Cancelled => write!(text, "\n*The task was cancelled.*\n"),
+            TaskChange::Started
+            | TaskChange::Renamed { .. }
+            | TaskChange::Pausing
+            | TaskChange::Paused
+            | TaskChange::Resumed
+            | TaskChange::Completed => Ok(()),
+        },
         Durable::Error { problem } => write!(text, "\n**Error:** {}\n", one_line(problem)),
         Durable::RunFinished { outcome: Outcome::Cancelled, .. } => write!(text, "\n*Stopped.*\n"),
         Durable::RunFinished { .. }
         | Durable::SessionCreated { .. }
         | Durable::RunStarted { .. }
+        | Durable::ApprovalRequested { .. }
+        | Durable::StatePatched { .. }
+        | Durable::Suggested { .. }
+        | Durable::Progressed(_)
         | Durable::ContextUpdated(_)
         | Durable::SessionUpdated { .. }
         | Durable::SessionClosed { .. } => Ok(()),
@@ -117,7 +142,11 @@ fn fenced(json: &str) -> String {
 }
 
 fn one_line(problem: &Problem) -> String {
-    problem.message.split_whitespace().collect::<Vec<_>>().join(" ")
+    in_one_line(&problem.message)
+}
+
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn capitalised(word: &str) -> String {

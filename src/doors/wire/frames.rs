@@ -87,6 +87,39 @@ struct Stopped {
     duplicate: bool,
 }
 
+/// `data` of the reply to `update_state`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct StateUpdated {
+    version: u64,
+    duplicate: bool,
+}
+
+/// `data` of the reply to `get_tools`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct ToolList<'a> {
+    tools: &'a [Tool],
+}
+
+/// A tool that agents have.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Tool {
+    pub name: String,
+    pub description: String,
+    /// JSON Schema of its arguments.
+    #[cfg_attr(test, ts(type = "unknown"))]
+    pub parameters: Value,
+    /// `builtin`, or `mcp:` and the server's name.
+    pub source: String,
+    /// A person must allow each call.
+    pub needs_approval: bool,
+    /// It can be called now.
+    pub available: bool,
+    pub agent_id: String,
+}
+
 /// `data` of the reply to a command that has nothing else to say.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -192,6 +225,9 @@ pub fn answered(reply_to: Option<&str>, answer: &Answer) -> ByteString {
         Ok(Done::Stopped { outcome }) => {
             accepted(reply_to, Stopped { outcome: outcome_name(*outcome), duplicate })
         }
+        Ok(Done::StateUpdated { version }) => {
+            accepted(reply_to, StateUpdated { version: *version, duplicate })
+        }
         Ok(Done::Noted) => accepted(reply_to, Noted { duplicate }),
         Err(problem) => refused(reply_to, problem),
     }
@@ -241,6 +277,10 @@ fn fitting<'a>(payloads: impl ExactSizeIterator<Item = &'a ByteString>) -> usize
 
 pub fn agent_list(reply_to: Option<&str>, cards: &[AgentCard]) -> ByteString {
     accepted(reply_to, AgentList { agents: cards.iter().map(Agent::of).collect() })
+}
+
+pub fn tool_list(reply_to: Option<&str>, tools: &[Tool]) -> ByteString {
+    accepted(reply_to, ToolList { tools })
 }
 
 pub fn model_list(reply_to: Option<&str>, models: &[Model]) -> ByteString {
@@ -390,14 +430,10 @@ struct Snapshot<'a> {
     messages: Vec<&'a RawValue>,
     run: Option<SnapshotRun>,
     queue: Vec<SnapshotQueued>,
-    /// Always empty: there are no approvals yet.
-    #[cfg_attr(test, ts(type = "Array<never>"))]
-    approvals: [(); 0],
+    approvals: Vec<PendingApproval<'a>>,
     context: Option<ContextUpdate>,
-    /// Always empty: there are no suggestions yet.
-    #[cfg_attr(test, ts(type = "Array<never>"))]
-    suggestions: [(); 0],
-    state: SharedState,
+    suggestions: &'a [String],
+    state: SharedState<'a>,
     head: Seq,
     /// There are older messages than these.
     truncated: bool,
@@ -426,10 +462,23 @@ struct SnapshotQueued {
 /// The document that agents and clients share: empty as long as nobody changes it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-struct SharedState {
-    version: u32,
-    #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
-    value: serde_json::Map<String, Value>,
+struct SharedState<'a> {
+    version: u64,
+    #[cfg_attr(test, ts(type = "unknown"))]
+    value: &'a Value,
+}
+
+/// A call that waits for somebody to allow it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct PendingApproval<'a> {
+    #[cfg_attr(test, ts(type = "string"))]
+    run_id: RunId,
+    tool_call_id: &'a str,
+    tool_name: &'a str,
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, ts(type = "string"))]
+    expires_at: Timestamp,
 }
 
 pub fn session_snapshot(tail: &SessionTail) -> ByteString {
@@ -466,10 +515,20 @@ pub fn session_snapshot(tail: &SessionTail) -> ByteString {
                     seq: queued.seq,
                 })
                 .collect(),
-            approvals: [],
+            approvals: tail
+                .state
+                .approvals
+                .iter()
+                .map(|approval| PendingApproval {
+                    run_id: approval.run_id,
+                    tool_call_id: &approval.tool_call_id,
+                    tool_name: &approval.tool_name,
+                    expires_at: approval.expires_at,
+                })
+                .collect(),
             context: tail.state.context.as_ref().map(ContextUpdate::of),
-            suggestions: [],
-            state: SharedState { version: 0, value: serde_json::Map::new() },
+            suggestions: &tail.state.suggestions,
+            state: SharedState { version: tail.state.shared.version, value: &tail.state.shared.value },
             head: record.head,
             truncated: tail.truncated || left_out > 0,
         },
@@ -586,6 +645,10 @@ pub(super) fn typescript(config: &ts_rs::Config) -> Vec<String> {
         Created::decl(config),
         Accepted::decl(config),
         Stopped::decl(config),
+        StateUpdated::decl(config),
+        ToolList::decl(config),
+        Tool::decl(config),
+        PendingApproval::decl(config),
         Noted::decl(config),
         SessionList::decl(config),
         History::decl(config),

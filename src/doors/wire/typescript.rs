@@ -9,7 +9,11 @@ fn generated() -> String {
     let config = ts_rs::Config::new().with_large_int("number");
     let names = [
         "export type RunOutcome = 'completed' | 'cancelled' | 'failed' | 'interrupted';".to_owned(),
-        "export type SessionStatus = 'idle' | 'running' | 'closed';".to_owned(),
+        "export type SessionStatus = 'idle' | 'running' | 'waiting_approval' | 'closed';".to_owned(),
+        "export type TaskStatus = 'pending' | 'running' | 'paused' | 'completed' | 'failed' | 'cancelled';".to_owned(),
+        "/** RFC 6902. */\nexport type PatchOperation = { op: 'add' | 'replace' | 'test', path: string, value: unknown, } | \
+         { op: 'remove', path: string, } | { op: 'copy' | 'move', from: string, path: string, };"
+            .to_owned(),
     ];
     let declarations = events::typescript(&config)
         .into_iter()

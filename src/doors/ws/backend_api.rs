@@ -28,7 +28,10 @@ use crate::{
         error::Problem,
         event::Ephemeral,
         ids::Topic,
-        ports::{PageLimit, ReadFrom, Search, SessionFilter, StoreError},
+        ports::{
+            PageLimit, ReadFrom, Search, SessionFilter, SessionKind, StoreError, ToolDescription, ToolSpec,
+        },
+        profile::{Approval, Profiles},
     },
     doors::{
         Doors,
@@ -146,13 +149,36 @@ async fn list(
     let List { agent_id, query, cursor, limit } = list;
     let owner = connection.caller.principal.clone();
     // One more than asked for tells whether there is another page.
-    let filter = SessionFilter { owner, agent_id, query, after: cursor, limit: limit + 1 };
+    let kind = SessionKind::Chats;
+    let filter = SessionFilter { owner, kind, agent_id, query, after: cursor, limit: limit + 1 };
     let mut records = doors.store.sessions(filter).await.map_err(StoreError::unreadable)?;
     let more = records.len() > limit;
     records.truncate(limit);
     let next_cursor =
         records.last().filter(|_| more).map(|last| commands::cursor(last.updated_at, &last.session_id));
     Ok(frames::session_list(reply_to.as_deref(), &records, next_cursor))
+}
+
+async fn tools(profiles: Arc<Profiles>, reply_to: Option<String>) -> Result<ByteString, Problem> {
+    let mut tools = Vec::new();
+    for (profile, group) in
+        profiles.iter().flat_map(|profile| profile.tools.iter().map(move |group| (profile, group)))
+    {
+        for ToolDescription { spec, available } in group.source.describe().await {
+            let Some(approval) = group.choice.of(&spec.name) else { continue };
+            let ToolSpec { name, description, parameters } = spec;
+            tools.push(frames::Tool {
+                name,
+                description,
+                parameters,
+                source: group.origin.clone(),
+                needs_approval: approval == Approval::Ask,
+                available,
+                agent_id: profile.card.id.to_string(),
+            });
+        }
+    }
+    Ok(frames::tool_list(reply_to.as_deref(), &tools))
 }
 
 async fn history(
@@ -236,6 +262,10 @@ impl Door for BackendApi {
             Request::GetModels => {
                 self.socket.reply(frames::model_list(reply_to.as_deref(), &doors.models));
                 socket::finish(self, ctx);
+            }
+            Request::GetTools => {
+                let profiles = doors.profiles.clone();
+                self.read(reply_to.clone(), tools(profiles, reply_to), ctx);
             }
             // Decoding refuses the former; every socket answers the latter alike.
             Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Ping | Request::Heartbeat => {

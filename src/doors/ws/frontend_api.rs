@@ -252,13 +252,17 @@ async fn plan(
             let state = doors.store.session(id).await.map_err(StoreError::unreadable)?;
             let record = state.map(|state| state.record).filter(|record| record.owner == *principal);
             let record = record.ok_or_else(|| Problem::session_not_found(id.as_str()))?;
-            Head { epoch: record.epoch, first: 1, last: record.head }
+            let of_task = record.task.is_some();
+            Head { epoch: record.epoch, first: 1, last: record.head, of_task }
         }
         Topic::Agent(id) if doors.profiles.get(id).is_none() => {
             return Err(Problem::agent_not_found(id.as_str()));
         }
         Topic::Agent(_) | Topic::System => {
-            let empty = || Head { epoch: Epoch::of_only_log(doors.store.incarnation()), first: 1, last: 0 };
+            let empty = || {
+                let epoch = Epoch::of_only_log(doors.store.incarnation());
+                Head { epoch, first: 1, last: 0, of_task: false }
+            };
             doors.store.head(&topic).await.map_err(StoreError::unreadable)?.unwrap_or_else(empty)
         }
     };
@@ -449,6 +453,7 @@ impl Door for FrontendApi {
             | Request::Search(_)
             | Request::GetAgents
             | Request::GetModels
+            | Request::GetTools
             // Decoding refuses those; every socket answers these alike.
             | Request::Ping
             | Request::Heartbeat => socket::finish(self, ctx),

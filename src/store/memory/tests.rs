@@ -41,7 +41,8 @@ impl Fixture {
 
     fn list(&self) -> Vec<String> {
         let (owner, limit) = (Principal::local(), usize::MAX);
-        let all = SessionFilter { owner, agent_id: None, query: None, after: None, limit };
+        let kind = crate::core::ports::SessionKind::Chats;
+        let all = SessionFilter { owner, kind, agent_id: None, query: None, after: None, limit };
         let records = ready(self.store.sessions(all)).unwrap();
         records.iter().map(|record| record.session_id.to_string()).collect()
     }

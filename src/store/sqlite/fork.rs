@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     rows::{Log, number, unsigned},
-    writer::{Outcome, Writer, insert_log, update_log},
+    writer::{Outcome, Writer, insert_log, update_log, write_shared},
 };
 use crate::core::{
     ids::{Seq, Topic},
@@ -120,6 +120,9 @@ impl Writer {
             state.record.epoch = log.epoch.clone();
         }
         update_log(connection, &topic, &log)?;
+        if let Some(state) = log.state.as_ref().filter(|state| state.shared.version > 0) {
+            write_shared(connection, log.id, &state.shared)?;
+        }
         self.logs.put(topic, log);
         self.remember(connection, &copying.fork.commands)?;
         Ok(Outcome::Done)

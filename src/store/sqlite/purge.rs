@@ -17,7 +17,7 @@ const SLICE_TIME: Duration = Duration::from_millis(2);
 pub(super) fn hide(connection: &Connection, log: i64) -> rusqlite::Result<()> {
     let mut hide = connection.prepare_cached(
         "UPDATE logs SET topic = NULL, owner = NULL, title = NULL, status = NULL, created_at = NULL,
-             updated_at = NULL, unfinished = 0, state = NULL
+             updated_at = NULL, unfinished = 0, state = NULL, task = NULL, task_status = NULL
          WHERE id = ?1",
     )?;
     hide.execute([log])?;
@@ -45,6 +45,7 @@ pub(super) fn slice(connection: &Connection, log: i64) -> rusqlite::Result<bool>
         .collect::<Result<_, _>>()?;
     if rows.is_empty() {
         connection.prepare_cached("DELETE FROM chunks WHERE log_id = ?1")?.execute([log])?;
+        connection.prepare_cached("DELETE FROM shared_states WHERE log_id = ?1")?.execute([log])?;
         connection.prepare_cached("DELETE FROM logs WHERE id = ?1")?.execute([log])?;
         return Ok(true);
     }

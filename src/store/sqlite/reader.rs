@@ -25,10 +25,10 @@ use super::{
 use crate::{
     core::{
         event::{Event, Timestamp},
-        ids::{Epoch, MessageId, RunId, Seq, SessionId, Topic},
+        ids::{MessageId, RunId, Seq, SessionId, Topic},
         ports::{
             Head, Hit, Hits, Page, PageLimit, Partial, ReadFrom, Remembered, Search, SessionFilter,
-            SessionTail, StoreError,
+            SessionKind, SessionTail, StoreError,
         },
         search::{Words, searched_text},
         session::{SessionRecord, SessionState},
@@ -148,8 +148,13 @@ const HIT: &str = "SELECT seq, kind, at, event_id, run_id, body, topic, title
     FROM events JOIN logs ON logs.id = events.log_id WHERE events.id = ?1 AND owner = ?2";
 const FOUND: &str = "SELECT rowid FROM search WHERE search MATCH ?2 AND rowid < ?1 ORDER BY rowid DESC";
 const MESSAGES: &str = "SELECT id FROM events WHERE id < ?1 ORDER BY id DESC";
-const LIST: &str = "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head FROM logs
-    WHERE owner = ?1 AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
+const LIST: &str =
+    "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head, task FROM logs
+    WHERE owner = ?1 AND task IS NULL AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
+    ORDER BY updated_at DESC, topic";
+const TASKS: &str =
+    "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head, task FROM logs
+    WHERE owner = ?1 AND task IS NOT NULL AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
     ORDER BY updated_at DESC, topic";
 const UNFINISHED: &str = "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2";
 const HAS_ENDED: &str = "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
@@ -198,7 +203,8 @@ impl Reader {
             };
             let mut statement = connection.prepare_cached(question)?;
             let rows = statement.query(params![id, number(seq)])?;
-            let (mut events, more) = take(rows, limit, |_| true, |row| event(row, topic, &head.epoch))?;
+            let (mut events, more) =
+                take(rows, limit, |_| true, |row| event(row, topic, &head.epoch, head.of_task))?;
             if matches!(from, ReadFrom::Before(_)) {
                 events.reverse();
             }
@@ -216,11 +222,13 @@ impl Reader {
         self.at_once(|connection| {
             let Some(log) = find_log(connection, &topic, &self.incarnation)? else { return Ok(None) };
             let Some(state) = log.state else { return Ok(None) };
-            let mut messages = preamble(connection, log.id, &topic, &log.epoch)?;
+            let of_task = state.record.task.is_some();
+            let as_event = |row: &Row<'_>| event(row, &topic, &log.epoch, of_task);
+            let mut messages = preamble(connection, log.id, as_event)?;
             let after = messages.last().map_or(0, |event| event.seq());
             let mut newest = connection.prepare_cached(NEWEST)?;
             let rows = newest.query(params![log.id, number(after)])?;
-            let (mut kept, truncated) = take(rows, limit, is_message, |row| event(row, &topic, &log.epoch))?;
+            let (mut kept, truncated) = take(rows, limit, is_message, as_event)?;
             kept.reverse();
             messages.append(&mut kept);
             Ok(Some(SessionTail { state, messages, truncated }))
@@ -270,12 +278,17 @@ impl Reader {
         let is_wanted = |record: &SessionRecord| {
             filter.agent_id.as_ref().is_none_or(|agent| agent.as_str() == record.session_id.agent_str())
                 && query.as_ref().is_none_or(|query| matches_query(record, query))
+                && filter.kind.takes(record)
         };
         let (updated_at, topic) = match &filter.after {
             Some((updated_at, id)) => (updated_at.0, Topic::Session(id.clone()).to_string()),
             None => (i64::MAX, String::new()),
         };
-        let mut statement = self.connection.prepare_cached(LIST)?;
+        let list = match filter.kind {
+            SessionKind::Chats => LIST,
+            SessionKind::Tasks { .. } => TASKS,
+        };
+        let mut statement = self.connection.prepare_cached(list)?;
         let mut rows = statement.query(params![filter.owner.as_str(), updated_at, topic])?;
         let mut slice = ListSlice { records: Vec::new(), next: None };
         for seen in 1.. {
@@ -340,8 +353,7 @@ pub(super) struct ListSlice {
 fn preamble(
     connection: &Connection,
     log: i64,
-    topic: &Topic,
-    epoch: &Epoch,
+    event: impl Fn(&Row<'_>) -> rusqlite::Result<Event>,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
     let mut statement = connection.prepare_cached(AFTER)?;
     let mut rows = statement.query([log, 0])?;
@@ -349,7 +361,7 @@ fn preamble(
     while let Some(row) = rows.next()? {
         match row.get(1)? {
             kind::SESSION_CREATED => {}
-            kind if is_preamble(kind) => preamble.push(Arc::new(event(row, topic, epoch)?)),
+            kind if is_preamble(kind) => preamble.push(Arc::new(event(row)?)),
             _ => break,
         }
     }
@@ -435,7 +447,7 @@ fn hit(
     }
     let session_id = session_id(row, 6)?;
     // Only its text is of interest.
-    let event = event(row, &Topic::System, &"".into())?;
+    let event = event(row, &Topic::System, &"".into(), false)?;
     let Some(text) = event.as_durable().and_then(searched_text) else { return Ok(None) };
     if beginning.is_some_and(|beginning| !beginning.are_in(text)) {
         return Ok(None);

@@ -5,13 +5,16 @@
 
 use rusqlite::Connection;
 
-use crate::core::{event::Durable, session::SessionStatus};
+use crate::core::{
+    event::Durable,
+    session::{SessionStatus, TaskStatus},
+};
 
 /// In the header of every file that is ours: "Duo1".
 pub(super) const APPLICATION_ID: u32 = 0x4475_6f31;
 
 /// From an empty file to the present; `user_version` counts those that were run.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
@@ -88,6 +91,22 @@ CREATE VIRTUAL TABLE search USING fts5 (
 );
 ";
 
+const V2: &str = "
+-- JSON of core::session::TaskRecord, where the session is a task's, and its status: see task_status_number.
+ALTER TABLE logs ADD COLUMN task TEXT;
+ALTER TABLE logs ADD COLUMN task_status INTEGER;
+DROP INDEX logs_by_owner;
+CREATE INDEX logs_by_owner ON logs (owner, updated_at DESC, topic) WHERE owner IS NOT NULL AND task IS NULL;
+CREATE INDEX tasks_by_owner ON logs (owner, updated_at DESC, topic) WHERE task IS NOT NULL;
+
+-- The documents that sessions share, of those that have been changed; JSON.
+CREATE TABLE shared_states (
+    log_id INTEGER PRIMARY KEY,
+    version INTEGER NOT NULL,
+    value TEXT NOT NULL
+);
+";
+
 /// Runs the migrations that a file has not seen yet, each in a transaction of its own.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -112,6 +131,12 @@ pub(super) mod kind {
     pub(in super::super) const RUN_FINISHED: i64 = 10;
     pub(in super::super) const SESSION_UPDATED: i64 = 11;
     pub(in super::super) const SESSION_CLOSED: i64 = 12;
+    pub(in super::super) const APPROVAL_REQUESTED: i64 = 13;
+    pub(in super::super) const APPROVAL_RESOLVED: i64 = 14;
+    pub(in super::super) const STATE_PATCHED: i64 = 15;
+    pub(in super::super) const SUGGESTED: i64 = 16;
+    pub(in super::super) const TASK: i64 = 17;
+    pub(in super::super) const PROGRESSED: i64 = 18;
 }
 
 /// The number that tells, without its body, what an event is.
@@ -130,6 +155,12 @@ pub(super) fn kind_of(body: &Durable) -> i64 {
         Durable::RunFinished { .. } => kind::RUN_FINISHED,
         Durable::SessionUpdated { .. } => kind::SESSION_UPDATED,
         Durable::SessionClosed { .. } => kind::SESSION_CLOSED,
+        Durable::ApprovalRequested { .. } => kind::APPROVAL_REQUESTED,
+        Durable::ApprovalResolved { .. } => kind::APPROVAL_RESOLVED,
+        Durable::StatePatched { .. } => kind::STATE_PATCHED,
+        Durable::Suggested { .. } => kind::SUGGESTED,
+        Durable::Task(_) => kind::TASK,
+        Durable::Progressed(_) => kind::PROGRESSED,
     }
 }
 
@@ -147,6 +178,8 @@ pub(super) fn is_message(kind: i64) -> bool {
                 | kind::AGENT_RESPONSE
                 | kind::TOOL_CALL_STARTED
                 | kind::TOOL_CALL_ENDED
+                | kind::APPROVAL_REQUESTED
+                | kind::APPROVAL_RESOLVED
                 | kind::ERROR
         )
 }
@@ -161,6 +194,18 @@ pub(super) fn status_number(status: SessionStatus) -> i64 {
         SessionStatus::Idle => 0,
         SessionStatus::Running => 1,
         SessionStatus::Closed => 2,
+        SessionStatus::WaitingApproval => 3,
+    }
+}
+
+pub(super) fn task_status_number(status: TaskStatus) -> i64 {
+    match status {
+        TaskStatus::Pending => 0,
+        TaskStatus::Running => 1,
+        TaskStatus::Paused => 2,
+        TaskStatus::Completed => 3,
+        TaskStatus::Failed => 4,
+        TaskStatus::Cancelled => 5,
     }
 }
 
@@ -168,6 +213,7 @@ pub(super) fn status_of(number: i64) -> SessionStatus {
     match number {
         1 => SessionStatus::Running,
         2 => SessionStatus::Closed,
+        3 => SessionStatus::WaitingApproval,
         _ => SessionStatus::Idle,
     }
 }

@@ -204,7 +204,8 @@ async fn the_mark_of_a_clean_end_counts_once() {
 // ---- versions ----
 
 /// What a file of each version may hold.
-const CONTENT: [&str; MIGRATIONS.len()] = ["
+const CONTENT: [&str; MIGRATIONS.len()] = [
+    "
     INSERT INTO meta (key, value) VALUES ('incarnation', 'abc123'), ('clean', 1);
     INSERT INTO logs (id, topic, epoch_part, first, head, owner, title, status, created_at, updated_at, state)
     VALUES (7, 'session:helper_100', 'log', 1, 1, 'local', 'Old', 0, 5, 5,
@@ -212,7 +213,18 @@ const CONTENT: [&str; MIGRATIONS.len()] = ["
     INSERT INTO events (log_id, seq, kind, at, event_id, body)
     VALUES (7, 1, 0, 5, randomblob(16),
             '{\"type\":\"session_created\",\"owner\":\"local\",\"agent_name\":\"Helper\",\"title\":\"Old\"}');
-"];
+",
+    "
+    INSERT INTO meta (key, value) VALUES ('incarnation', 'abc123'), ('clean', 1);
+    INSERT INTO logs (id, topic, epoch_part, first, head, owner, title, status, created_at, updated_at, state)
+    VALUES (7, 'session:helper_100', 'log', 1, 1, 'local', 'Old', 0, 5, 5,
+            '{\"run\":null,\"queue\":[],\"context\":null,\"messages\":0}');
+    INSERT INTO shared_states (log_id, version, value) VALUES (7, 3, '{\"round\":1}');
+    INSERT INTO events (log_id, seq, kind, at, event_id, body)
+    VALUES (7, 1, 0, 5, randomblob(16),
+            '{\"type\":\"session_created\",\"owner\":\"local\",\"agent_name\":\"Helper\",\"title\":\"Old\"}');
+",
+];
 
 #[tokio::test]
 async fn files_of_all_versions_are_opened() {

@@ -27,7 +27,7 @@ use super::{
     purge,
     queue::{Popped, Queue, Refused},
     rows::{Log, find_log, number, rest_json, to_json},
-    schema::{kind_of, status_number},
+    schema::{kind_of, status_number, task_status_number},
     search_index::SearchIndex,
 };
 use crate::core::{
@@ -36,7 +36,8 @@ use crate::core::{
     ids::{Epoch, SessionId, Topic},
     log::KEPT_EVENTS,
     ports::{Append, AppendError, Appended, Checkpoint, Fork, StoreError},
-    session::SessionState,
+    session::{SessionState, TaskRecord},
+    shared_state::SharedState,
 };
 
 /// Events of one transaction, at most.
@@ -332,7 +333,9 @@ impl Writer {
         events: &[Arc<Event>],
     ) -> rusqlite::Result<Option<Log>> {
         let Some(last) = events.last() else { return Ok(log) };
-        let before = log.as_ref().and_then(|log| log.state.as_ref()).map(Shown::of);
+        let before = log.as_ref().and_then(|log| log.state.as_ref());
+        let shared_before = before.map_or(0, |state| state.shared.version);
+        let before = before.map(Shown::of);
         let is_new = log.is_none();
         let mut log = log.unwrap_or_else(|| {
             let epoch = last.position.as_ref().map(|position| position.epoch.clone());
@@ -359,6 +362,9 @@ impl Writer {
             update_head(connection, &log)?;
         } else {
             update_log(connection, topic, &log)?;
+        }
+        if let Some(state) = log.state.as_ref().filter(|state| state.shared.version != shared_before) {
+            write_shared(connection, log.id, &state.shared)?;
         }
         for event in events {
             self.insert_event(connection, log.id, event)?;
@@ -594,6 +600,7 @@ struct Shown {
     status: i64,
     updated_at: i64,
     unfinished: bool,
+    task: Option<Box<TaskRecord>>,
 }
 
 impl Shown {
@@ -603,6 +610,7 @@ impl Shown {
             status: status_number(state.record.status),
             updated_at: state.record.updated_at.0,
             unfinished: state.is_unfinished(),
+            task: state.record.task.clone(),
         }
     }
 }
@@ -626,7 +634,8 @@ pub(super) fn update_log(connection: &Connection, topic: &Topic, log: &Log) -> r
     let shown = state.map(Shown::of);
     let mut update = connection.prepare_cached(
         "UPDATE logs SET topic = ?2, first = ?3, head = ?4, owner = ?5, title = ?6, status = ?7,
-             created_at = ?8, updated_at = ?9, unfinished = ?10, state = ?11
+             created_at = ?8, updated_at = ?9, unfinished = ?10, state = ?11, task = ?12,
+             task_status = ?13
          WHERE id = ?1",
     )?;
     update.execute(params![
@@ -641,7 +650,17 @@ pub(super) fn update_log(connection: &Connection, topic: &Topic, log: &Log) -> r
         shown.as_ref().map(|shown| shown.updated_at),
         shown.as_ref().is_some_and(|shown| shown.unfinished),
         state.map(rest_json).transpose()?,
+        record.and_then(|record| record.task.as_ref()).map(to_json).transpose()?,
+        record.and_then(|record| record.task.as_ref()).map(|task| task_status_number(task.status)),
     ])?;
+    Ok(())
+}
+
+/// Keeps the document that a session shares.
+pub(super) fn write_shared(connection: &Connection, log: i64, shared: &SharedState) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO shared_states (log_id, version, value) VALUES (?1, ?2, ?3)")?
+        .execute(params![log, number(shared.version), to_json(shared.value.as_ref())?])?;
     Ok(())
 }
 

@@ -2,9 +2,14 @@
 
 export type RunOutcome = 'completed' | 'cancelled' | 'failed' | 'interrupted';
 
-export type SessionStatus = 'idle' | 'running' | 'closed';
+export type SessionStatus = 'idle' | 'running' | 'waiting_approval' | 'closed';
 
-export type EventBody = { "type": "session_created", "data": SessionCreated } | { "type": "system_message", "data": SystemMessage } | { "type": "seed_message", "data": SeedMessage } | { "type": "user_message", "data": UserMessage } | { "type": "run_started", "data": RunStarted } | { "type": "tool_call.start", "data": ToolCallStart } | { "type": "tool_call.end", "data": ToolCallEnd } | { "type": "agent_response", "data": AgentResponse } | { "type": "context_update", "data": ContextUpdate } | { "type": "error", "data": Nothing } | { "type": "run_finished", "data": RunFinished } | { "type": "session_updated", "data": SessionUpdated } | { "type": "session_closed", "data": SessionClosed } | { "type": "message.delta", "data": MessageDelta } | { "type": "message.snapshot", "data": MessageSnapshot } | { "type": "agent_status_change", "data": AgentStatusChange } | { "type": "typing", "data": Typing } | { "type": "session_list_changed", "data": ListChange } | { "type": "agent_list_update", "data": AgentListUpdate };
+export type TaskStatus = 'pending' | 'running' | 'paused' | 'completed' | 'failed' | 'cancelled';
+
+/** RFC 6902. */
+export type PatchOperation = { op: 'add' | 'replace' | 'test', path: string, value: unknown, } | { op: 'remove', path: string, } | { op: 'copy' | 'move', from: string, path: string, };
+
+export type EventBody = { "type": "session_created", "data": SessionCreated } | { "type": "system_message", "data": SystemMessage } | { "type": "seed_message", "data": SeedMessage } | { "type": "user_message", "data": UserMessage } | { "type": "run_started", "data": RunStarted } | { "type": "tool_call.start", "data": ToolCallStart } | { "type": "tool_call.end", "data": ToolCallEnd } | { "type": "approval_requested", "data": ApprovalRequested } | { "type": "approval_resolved", "data": ApprovalResolved } | { "type": "agent_response", "data": AgentResponse } | { "type": "context_update", "data": ContextUpdate } | { "type": "state.patch", "data": StatePatch } | { "type": "suggestions", "data": Suggestions } | { "type": "task_created", "data": TaskCreated } | { "type": "task_started", "data": TaskChanged } | { "type": "task_updated", "data": TaskUpdated } | { "type": "task_paused", "data": TaskChanged } | { "type": "task_resumed", "data": TaskChanged } | { "type": "task_completed", "data": TaskChanged } | { "type": "task_failed", "data": TaskChanged } | { "type": "task_cancelled", "data": TaskChanged } | { "type": "progress_update", "data": ProgressUpdate } | { "type": "confidence_update", "data": ConfidenceUpdate } | { "type": "error", "data": Nothing } | { "type": "run_finished", "data": RunFinished } | { "type": "session_updated", "data": SessionUpdated } | { "type": "session_closed", "data": SessionClosed } | { "type": "message.delta", "data": MessageDelta } | { "type": "message.snapshot", "data": MessageSnapshot } | { "type": "agent_status_change", "data": AgentStatusChange } | { "type": "typing", "data": Typing } | { "type": "session_list_changed", "data": ListChange } | { "type": "agent_list_update", "data": AgentListUpdate };
 
 export type Nothing = Record<symbol, never>;
 
@@ -30,7 +35,7 @@ command_id: string | null, content: string, author: string,
  */
 queued: boolean, };
 
-export type RunStarted = { trigger: 'user_message', };
+export type RunStarted = { trigger: 'user_message' | 'task' | 'resumed', };
 
 export type ToolCallStart = { 
 /**
@@ -39,6 +44,56 @@ export type ToolCallStart = {
 message_id: string, tool_call_id: string, tool_name: string, args: unknown, };
 
 export type ToolCallEnd = { message_id: string, tool_call_id: string, tool_name: string, result?: unknown, error?: ErrorBody, duration_ms: number, };
+
+export type ApprovalRequested = { tool_call_id: string, tool_name: string, 
+/**
+ * Unanswered by then, it counts as denied.
+ */
+expires_at: string, };
+
+export type ApprovalResolved = { tool_call_id: string, decision: 'approved' | 'denied', 
+/**
+ * Null where nobody answered in time.
+ */
+by: string | null, reason?: string, 
+/**
+ * What the tool is called with in place of the model's arguments.
+ */
+args?: unknown, };
+
+export type StatePatch = { version: number, 
+/**
+ * RFC 6902.
+ */
+patch: PatchOperation[], };
+
+export type Suggestions = { items: Array<string>, };
+
+export type TaskCreated = { task_id: string, status: TaskStatus, name: string, input: string, };
+
+export type TaskChanged = { task_id: string, status: TaskStatus, };
+
+export type TaskUpdated = { task_id: string, name?: string, 
+/**
+ * It is to be paused at its next step.
+ */
+pausing?: boolean, };
+
+export type ProgressUpdate = { task_id: string, 
+/**
+ * 0 to 1.
+ */
+progress: number | null, message: string | null, 
+/**
+ * 0 to 1.
+ */
+confidence: number | null, };
+
+export type ConfidenceUpdate = { task_id: string, 
+/**
+ * 0 to 1.
+ */
+confidence: number, message: string | null, };
 
 export type AgentResponse = { message_id: string, content: string, model: string, finish_reason: 'stop' | 'length' | 'tool_calls' | 'content_filter' | 'cancelled' | 'error', usage: TokenUsage | null, 
 /**
@@ -72,13 +127,51 @@ offset: number, text: string, };
 
 export type MessageSnapshot = { message_id: string, text: string, };
 
-export type AgentStatusChange = { status: 'idle' | 'thinking' | 'responding' | 'calling_tool', };
+export type AgentStatusChange = { status: 'idle' | 'thinking' | 'responding' | 'calling_tool' | 'waiting_approval', };
 
-export type Typing = { author: string, client_id: string | null, typing: boolean, };
+export type Typing = { author: string, client_id: string | null, typing: boolean, 
+/**
+ * Not said again within this time, it is over.
+ */
+expires_in_ms: number, };
 
 export type ListChange = Session | { session_id: string, removed: boolean, };
 
-export type Session = { session_id: string, agent_id: string, title: string | null, status: SessionStatus, created_at: string, updated_at: string, epoch: string, head: number, };
+export type Session = { session_id: string, agent_id: string, title: string | null, status: SessionStatus, created_at: string, updated_at: string, epoch: string, head: number, 
+/**
+ * What the session was made for, where that is a task.
+ */
+task: Task | null, };
+
+export type Task = { 
+/**
+ * That of its session.
+ */
+task_id: string, session_id: string, agent_id: string, name: string, 
+/**
+ * The first 1,000 characters of it.
+ */
+input: string, status: TaskStatus, 
+/**
+ * It is to be paused at its next step.
+ */
+pausing: boolean, 
+/**
+ * 0 to 1.
+ */
+progress: number | null, message: string | null, 
+/**
+ * 0 to 1.
+ */
+confidence: number | null, created_at: string, updated_at: string, started_at: string | null, ended_at: string | null, 
+/**
+ * Why it failed.
+ */
+error: ErrorBody | null, 
+/**
+ * The first 4,000 characters of its agent's last answer.
+ */
+result: string | null, };
 
 export type AgentListUpdate = { agents: Array<Agent>, };
 
@@ -94,7 +187,15 @@ seq?: number,
 /**
  * Names this event.
  */
-message_id: string, timestamp: string, agent_id?: string, session_id?: string, run_id?: string, error?: ErrorBody, } & ({ "type": "session_created", "data": SessionCreated } | { "type": "system_message", "data": SystemMessage } | { "type": "seed_message", "data": SeedMessage } | { "type": "user_message", "data": UserMessage } | { "type": "run_started", "data": RunStarted } | { "type": "tool_call.start", "data": ToolCallStart } | { "type": "tool_call.end", "data": ToolCallEnd } | { "type": "agent_response", "data": AgentResponse } | { "type": "context_update", "data": ContextUpdate } | { "type": "error", "data": Nothing } | { "type": "run_finished", "data": RunFinished } | { "type": "session_updated", "data": SessionUpdated } | { "type": "session_closed", "data": SessionClosed } | { "type": "message.delta", "data": MessageDelta } | { "type": "message.snapshot", "data": MessageSnapshot } | { "type": "agent_status_change", "data": AgentStatusChange } | { "type": "typing", "data": Typing } | { "type": "session_list_changed", "data": ListChange } | { "type": "agent_list_update", "data": AgentListUpdate });
+message_id: string, timestamp: string, agent_id?: string, session_id?: string, 
+/**
+ * Of the task that the session was made for.
+ */
+task_id?: string, 
+/**
+ * The event's `type` once more, where its session is a task's.
+ */
+event_type?: string, run_id?: string, error?: ErrorBody, } & ({ "type": "session_created", "data": SessionCreated } | { "type": "system_message", "data": SystemMessage } | { "type": "seed_message", "data": SeedMessage } | { "type": "user_message", "data": UserMessage } | { "type": "run_started", "data": RunStarted } | { "type": "tool_call.start", "data": ToolCallStart } | { "type": "tool_call.end", "data": ToolCallEnd } | { "type": "approval_requested", "data": ApprovalRequested } | { "type": "approval_resolved", "data": ApprovalResolved } | { "type": "agent_response", "data": AgentResponse } | { "type": "context_update", "data": ContextUpdate } | { "type": "state.patch", "data": StatePatch } | { "type": "suggestions", "data": Suggestions } | { "type": "task_created", "data": TaskCreated } | { "type": "task_started", "data": TaskChanged } | { "type": "task_updated", "data": TaskUpdated } | { "type": "task_paused", "data": TaskChanged } | { "type": "task_resumed", "data": TaskChanged } | { "type": "task_completed", "data": TaskChanged } | { "type": "task_failed", "data": TaskChanged } | { "type": "task_cancelled", "data": TaskChanged } | { "type": "progress_update", "data": ProgressUpdate } | { "type": "confidence_update", "data": ConfidenceUpdate } | { "type": "error", "data": Nothing } | { "type": "run_finished", "data": RunFinished } | { "type": "session_updated", "data": SessionUpdated } | { "type": "session_closed", "data": SessionClosed } | { "type": "message.delta", "data": MessageDelta } | { "type": "message.snapshot", "data": MessageSnapshot } | { "type": "agent_status_change", "data": AgentStatusChange } | { "type": "typing", "data": Typing } | { "type": "session_list_changed", "data": ListChange } | { "type": "agent_list_update", "data": AgentListUpdate });
 
 export type Refusal = { code: string, message: string, details: Record<string, unknown>, 
 /**
@@ -117,6 +218,30 @@ export type Accepted = { run_id: string,
 seq: number, duplicate: boolean, };
 
 export type Stopped = { outcome: RunOutcome, duplicate: boolean, };
+
+export type StateUpdated = { version: number, duplicate: boolean, };
+
+export type ToolList = { tools: Array<Tool>, };
+
+export type Tool = { name: string, description: string, 
+/**
+ * JSON Schema of its arguments.
+ */
+parameters: unknown, 
+/**
+ * `builtin`, or `mcp:` and the server's name.
+ */
+source: string, 
+/**
+ * A person must allow each call.
+ */
+needs_approval: boolean, 
+/**
+ * It can be called now.
+ */
+available: boolean, agent_id: string, };
+
+export type PendingApproval = { run_id: string, tool_call_id: string, tool_name: string, expires_at: string, };
 
 export type Noted = { duplicate: boolean, };
 
@@ -190,21 +315,13 @@ export type SnapshotRun = { run_id: string, status: SessionStatus, };
 
 export type SnapshotQueued = { run_id: string, message_id: string, seq: number, };
 
-export type SharedState = { version: number, value: Record<string, unknown>, };
+export type SharedState = { version: number, value: unknown, };
 
 export type Snapshot = { session: Session, 
 /**
  * The newest, oldest first; system and seed messages always. Older ones by `history`.
  */
-messages: Array<EventEnvelope>, run: SnapshotRun | null, queue: Array<SnapshotQueued>, 
-/**
- * Always empty: there are no approvals yet.
- */
-approvals: Array<never>, context: ContextUpdate | null, 
-/**
- * Always empty: there are no suggestions yet.
- */
-suggestions: Array<never>, state: SharedState, head: number, 
+messages: Array<EventEnvelope>, run: SnapshotRun | null, queue: Array<SnapshotQueued>, approvals: Array<PendingApproval>, context: ContextUpdate | null, suggestions: Array<string>, state: SharedState, head: number, 
 /**
  * There are older messages than these.
  */
@@ -247,6 +364,22 @@ export type ChatData = { content: string, on_busy?: 'queue' | 'reject' | 'interr
 export type StopData = { run_id?: string, clear_queue?: boolean, };
 
 export type TypingData = { typing: boolean, };
+
+export type ApprovalData = { tool_call_id: string, decision: 'approve' | 'deny', 
+/**
+ * For the model.
+ */
+reason?: string, 
+/**
+ * What the tool is called with in place of the model's arguments.
+ */
+args?: Record<string, unknown>, };
+
+export type StateData = { patch: PatchOperation[], 
+/**
+ * The version that the patch was made for.
+ */
+if_version: number, };
 
 export type PositionData = { epoch?: string, seq: number, };
 
