@@ -441,6 +441,7 @@ pub struct Session<'a> {
     head: u64,
     /// What the session was made for, where that is a task.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     task: Option<Task<'a>>,
 }
 

@@ -141,7 +141,7 @@ export type Session = { session_id: string, agent_id: string, title: string | nu
 /**
  * What the session was made for, where that is a task.
  */
-task: Task | null, };
+task?: Task, };
 
 export type Task = { 
 /**
