@@ -2,11 +2,11 @@
 
 import { useSignal } from '@preact/signals';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { isDeletion } from '../client/commands';
 import { Agents } from './Agents';
 import { Announcer } from './Announcer';
 import { Chat } from './Chat';
 import { ConnectionDialog } from './ConnectionDialog';
-import { DeletionToast } from './DeletionToast';
 import { Dialog } from './Dialog';
 import { lazily } from './lazily';
 import { isWide } from './media';
@@ -18,6 +18,7 @@ import { focusSearch, Sidebar, SidebarButton } from './Sidebar';
 import { isBusy } from './busy';
 import { useSelect, useStore } from './store';
 
+const DeletionToast = lazily(async () => (await import('./panels')).DeletionToast);
 const ShortcutsDialog = lazily(async () => (await import('./panels')).ShortcutsDialog);
 
 export function App() {
@@ -78,7 +79,7 @@ export function App() {
           {(close) => (
             <>
               <Sidebar onHelp={actions.help} onClose={close} />
-              <DeletionToast />
+              <Deletions />
             </>
           )}
         </Dialog>
@@ -102,10 +103,15 @@ export function App() {
       <ConnectionDialog />
       <Announcer />
       {/* A modal drawer lets nobody at what is outside of it. */}
-      {(isWide.value || !drawerOpen.value) && <DeletionToast />}
+      {(isWide.value || !drawerOpen.value) && <Deletions />}
       {helpOpen.value && <ShortcutsDialog onClose={() => (helpOpen.value = false)} />}
     </div>
   );
+}
+
+function Deletions() {
+  const isAny = useSelect((state) => state.pending.some(isDeletion));
+  return isAny ? <DeletionToast /> : null;
 }
 
 function UnknownPage() {

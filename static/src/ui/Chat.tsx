@@ -4,10 +4,12 @@ import { useSignal } from '@preact/signals';
 import { useRef } from 'preact/hooks';
 import { ChatHead } from './ChatHead';
 import { Composer, type ComposerHandle } from './Composer';
-import { EndedBanner } from './EndedBanner';
+import { lazily } from './lazily';
 import { MessageList } from './MessageList';
 import type { SessionRoute } from './route';
 import { useView } from './store';
+
+const EndedBanner = lazily(async () => (await import('./panels')).EndedBanner);
 
 interface Props {
   shown: SessionRoute;
