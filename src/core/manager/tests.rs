@@ -74,7 +74,7 @@ impl Fixture {
             tools: Vec::new(),
         };
         let profiles = Arc::new(Profiles::new(vec![profile]));
-        let manager = AgentManager::new(profiles, store.clone(), bus, idle_after).start();
+        let manager = AgentManager::new(profiles, store.clone(), bus, idle_after, 2).start();
         Self { store, manager: Manager::new(manager) }
     }
 
