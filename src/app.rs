@@ -297,6 +297,7 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             on_busy: agent.on_busy,
+            max_steps: 16,
             initial_state: None,
             tools: Vec::new(),
         });

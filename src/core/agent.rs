@@ -208,8 +208,7 @@ impl Agent {
         let Restored { state, conversation, partial } = restored;
         let session_id = state.record.session_id.clone();
         let waiting = profile.as_ref().zip(waiting_run(&state, &conversation, partial.is_some()));
-        let run =
-            waiting.map(|(profile, run)| Run::waiting(run, &profile.card.model, Instant::now().into_std()));
+        let run = waiting.map(|(profile, run)| profile.waiting_run(run));
         let orphan = state.run.filter(|_| run.is_none());
         let queue: Vec<_> = state
             .queue
@@ -308,7 +307,7 @@ impl Agent {
         let mut entries = vec![Entry::of_run(run_id, message)];
         let commands = reply.remember(Done::Accepted { run_id, seq: 0 }).into_iter().collect();
         if queue == Queued::No {
-            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            self.run = Some(profile.starting_run(run_id));
             entries.push(run_started(run_id));
             self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
                 Ok(committed) => {
@@ -737,7 +736,7 @@ impl Agent {
         let Some(profile) = &self.profile else { return };
         if self.queue.first().is_some_and(|next| next.state == QueueState::Waiting) {
             let run_id = self.queue.remove(0).run_id;
-            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            self.run = Some(profile.starting_run(run_id));
             self.commit(vec![run_started(run_id)], Vec::new(), ctx, |agent, ctx| {
                 agent.feed([Input::Committed], Permits::default(), ctx);
             });

@@ -20,7 +20,7 @@ use super::{
 const MAX_RESULT_BYTES: usize = 32 * 1024;
 const MIN_RESULT_BYTES: usize = 1024;
 /// What a model is told where a run goes on after one that a stop of the server interrupted.
-const RESUMED: &str = "(The server was restarted in the middle of this. Go on from where you were.)";
+pub const RESUMED: &str = "(The server was restarted in the middle of this. Go on from where you were.)";
 
 /// What a session's log has come to so far.
 #[derive(Debug)]

@@ -18,8 +18,6 @@ use super::{
     ports::ToolCall,
 };
 
-/// A run calls its model this often at most.
-const MAX_STEPS: u32 = 16;
 /// An answer takes this many bytes at most as a JSON string, so that its event stays within 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024 - 8 * 1024;
 /// Of a longer name, this much is kept: it is no tool's, and only goes back in an error.
@@ -117,6 +115,8 @@ pub struct Run {
     phase: Phase,
     step: Step,
     steps: u32,
+    /// It calls its model this often at most.
+    max_steps: u32,
     usage: Usage,
     began: Instant,
     /// The same moment by the clock on the wall.
@@ -201,13 +201,14 @@ pub struct WaitingRun {
 
 impl Run {
     /// A run whose `run_started` is on its way to the log.
-    pub fn starting(id: RunId, model: &str, now: Instant) -> Self {
+    pub fn starting(id: RunId, model: &str, max_steps: u32, now: Instant) -> Self {
         Self {
             id,
             model: model.to_owned(),
             phase: Phase::Starting,
             step: Step::new(),
             steps: 0,
+            max_steps,
             usage: Usage::default(),
             began: now,
             began_at: Timestamp::now(),
@@ -219,7 +220,7 @@ impl Run {
     }
 
     /// A run that another agent has begun and left waiting. It goes on with [`Input::Restored`].
-    pub fn waiting(run: WaitingRun, model: &str, now: Instant) -> Self {
+    pub fn waiting(run: WaitingRun, model: &str, max_steps: u32, now: Instant) -> Self {
         let WaitingRun { id, began_at, message_id, calls, steps, usage } = run;
         let lasted = u64::try_from(Timestamp::now().0 - began_at.0).unwrap_or(0);
         let asking = |(call, expires_at)| Call {
@@ -238,7 +239,7 @@ impl Run {
             began: now.checked_sub(Duration::from_millis(lasted)).unwrap_or(now),
             began_at,
             appending: 0,
-            ..Self::starting(id, model, now)
+            ..Self::starting(id, model, max_steps, now)
         }
     }
 
@@ -454,10 +455,14 @@ impl Run {
         if let Some(reason) = self.stopping {
             return self.stop_calls(reason, now);
         }
-        if self.steps >= MAX_STEPS {
+        if self.steps >= self.max_steps {
             let problem = Problem::new(
                 ErrorCode::ToolError,
-                format!("the model asked for tools {MAX_STEPS} times in a row; the run was ended"),
+                format!(
+                    "the model asked for tools {} times in a row, as often as max_steps allows; the run was \
+                     ended",
+                    self.max_steps
+                ),
             );
             let entries = vec![self.entry(Durable::Error { problem: Box::new(problem) })];
             return self.end(entries, Outcome::Failed, Some(EndReason::Failed), now);

@@ -10,12 +10,11 @@ use crate::core::{
     ids::{MessageId, RunId},
     pace::Permits,
     ports::{PageLimit, ReadFrom, StoreError},
-    run::{Input, Run},
+    run::Input,
     session::{TaskRecord, TaskStatus},
     tasks::Enqueue,
 };
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
-use tokio::time::Instant;
 
 impl Agent {
     fn task(&self) -> Result<&TaskRecord, Problem> {
@@ -83,21 +82,18 @@ impl Agent {
         }
         let run_id = RunId::new();
         let mut entries: Vec<_> = started.map(|started| Entry::of_run(run_id, started)).into_iter().collect();
+        self.run = Some(profile.starting_run(run_id));
         if is_first {
             self.begin_first_run(run_id, entries, ctx);
             return true;
         }
         entries.push(Entry::of_run(run_id, Durable::RunStarted { trigger: Trigger::Resumed }));
-        self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
         self.commit(entries, Vec::new(), ctx, |agent, ctx| agent.task_began(ctx));
         true
     }
 
     /// The input is read from the log: the record has only its beginning.
     fn begin_first_run(&mut self, run_id: RunId, mut entries: Vec<Entry>, ctx: &mut Context<Self>) {
-        let profile = self.profile.clone();
-        let model = profile.map_or_else(String::new, |profile| profile.card.model.clone());
-        self.run = Some(Run::starting(run_id, &model, Instant::now().into_std()));
         let (store, topic) = (self.store.clone(), self.topic.clone());
         let input = async move {
             const PAGE: PageLimit = PageLimit { events: 64, bytes: 1024 * 1024 };

@@ -70,6 +70,7 @@ impl Fixture {
             temperature: None,
             max_tokens: None,
             on_busy: OnBusy::Queue,
+            max_steps: 16,
             initial_state: None,
             tools: Vec::new(),
         };

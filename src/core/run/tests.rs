@@ -120,7 +120,7 @@ impl Bench {
     fn new(log: Log) -> Self {
         let (run_id, now) = (RunId::new(), Instant::now());
         Self {
-            run: Run::starting(run_id, "demo", now),
+            run: Run::starting(run_id, "demo", 16, now),
             log,
             now,
             pending: vec![(vec![user_message(run_id, "hello"), run_started(run_id)], Input::Committed)],
@@ -247,7 +247,7 @@ impl Bench {
         {
             let mut bench = Self::new(log);
             bench.pending.clear();
-            bench.run = Run::waiting(waiting, "demo", bench.now);
+            bench.run = Run::waiting(waiting, "demo", 16, bench.now);
             bench.feed(Input::Restored);
             return bench;
         }
