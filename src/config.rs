@@ -4,6 +4,7 @@
 //! where it stands, what was expected and, where it looks like a slip, the nearest right name.
 
 pub mod agents;
+pub mod tools;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use std::{
 use secrecy::SecretString;
 
 pub use agents::{AgentSettings, ModelName, ProviderKind, ProviderSettings};
+pub use tools::{ChosenTools, McpSettings, McpTransport, ToolOrigin};
 
 /// What the server runs with.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub agents: Vec<AgentSettings>,
     /// The providers that agents use, by name. The built-in demo model is none.
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The servers of tools that agents use, by name.
+    pub mcp: BTreeMap<String, McpSettings>,
     /// What should be mended, though the server can run.
     pub warnings: Vec<String>,
 }
@@ -139,6 +143,16 @@ impl Environment {
     /// A secret, if the variable is set to something.
     pub fn secret(&self, key: &str) -> Option<SecretString> {
         self.text(key).map(|(text, _)| SecretString::from(text))
+    }
+
+    /// Variables that a program needs to run at all, wherever it comes from; no secret is among them.
+    fn ordinary(&self) -> impl Iterator<Item = (&str, &str)> {
+        const NAMES: &[&str] = &["PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+        let is_ordinary = |name: &str| NAMES.contains(&name) || name.starts_with("LC_");
+        self.0
+            .iter()
+            .filter(move |(name, _)| is_ordinary(name))
+            .map(|(name, value)| (name.as_str(), value.text.as_str()))
     }
 
     fn text(&self, key: &str) -> Option<(&str, &Value)> {
@@ -258,14 +272,17 @@ impl Settings {
             drain: environment.seconds("DUOLOGUE_DRAIN_SECS", 0..=86_400)?,
             agents: Vec::new(),
             providers: BTreeMap::new(),
+            mcp: BTreeMap::new(),
             warnings: environment.unknown_keys().collect(),
         };
         let path = PathBuf::from(environment.text_or_default("DUOLOGUE_AGENTS"));
         let file = read_agents(&path)?;
-        let agents::Checked { agents, providers } =
+        let agents::Checked { agents, providers, mcp, warnings } =
             agents::check(&path.display().to_string(), &file, environment)?;
         settings.agents = agents;
         settings.providers = providers;
+        settings.mcp = mcp;
+        settings.warnings.extend(warnings);
         Ok(settings)
     }
 
