@@ -12,6 +12,8 @@ import './styles/base.css';
 import './styles/layout.css';
 import './styles/chat.css';
 import './styles/calls.css';
+import './styles/state.css';
+import './styles/tasks.css';
 import './styles/code.css';
 
 const clock = {

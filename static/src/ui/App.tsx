@@ -12,13 +12,14 @@ import { lazily } from './lazily';
 import { isWide } from './media';
 import { sessionTitle } from './names';
 import { showSidebar, sidebarShown } from './preferences';
-import { AGENTS, goTo, route } from './route';
+import { AGENTS, goTo, route, type Route } from './route';
 import { listenForShortcuts } from './shortcuts';
 import { focusSearch, Sidebar, SidebarButton } from './Sidebar';
 import { isBusy } from './busy';
 import { useSelect, useStore } from './store';
 
 const DeletionToast = lazily(async () => (await import('./panels')).DeletionToast);
+const TasksPage = lazily(async () => (await import('./tasks/tasks')).TasksPage);
 const ShortcutsDialog = lazily(async () => (await import('./panels')).ShortcutsDialog);
 
 export function App() {
@@ -62,10 +63,10 @@ export function App() {
     requestAnimationFrame(() => document.activeElement === document.body && main.current?.focus());
   }, [shown]);
 
-  const title = useSelect(
-    (now) => (shown.page === 'session' ? sessionTitle(now, shown.sessionId) : undefined),
-    shown,
-  );
+  const title = useSelect((now) => {
+    if (shown.page === 'session') return sessionTitle(now, shown.sessionId);
+    return shown.page === 'tasks' ? 'Tasks' : undefined;
+  }, shown);
   useEffect(() => {
     document.title = title === undefined ? 'Duologue' : `${title} – Duologue`;
   }, [title]);
@@ -96,7 +97,7 @@ export function App() {
             <header class="bar">
               {!beside && <SidebarButton onClick={actions.openSidebar} />}
             </header>
-            {shown.page === 'agents' ? <Agents /> : <UnknownPage />}
+            <Page page={shown.page} />
           </>
         )}
       </main>
@@ -107,6 +108,11 @@ export function App() {
       {helpOpen.value && <ShortcutsDialog onClose={() => (helpOpen.value = false)} />}
     </div>
   );
+}
+
+function Page({ page }: { page: Exclude<Route['page'], 'session'> }) {
+  if (page === 'agents') return <Agents />;
+  return page === 'tasks' ? <TasksPage /> : <UnknownPage />;
 }
 
 function Deletions() {

@@ -81,8 +81,10 @@ describe('a call', () => {
   });
 
   it('was cancelled where its run was stopped', () => {
-    end(6, { error: { code: 'cancelled', message: 'stopped', details: {} } });
-    expect(summary()).toContain('cancelled');
+    const details = { reason: 'cancelled' };
+    const error = { code: 'tool_error', message: 'the run was stopped', details };
+    end(6, { error, duration_ms: 0 });
+    expect(summary()).toBe('clockcancelled');
   });
 
   it('does not go on when its run does not', () => {

@@ -76,7 +76,9 @@ const WORDS = {
 function statusOf(item: ToolItem, currentRun: string | undefined): Status {
   const { outcome, approval, runId } = item;
   if (approval?.settled?.decision === 'denied') return 'denied';
-  if (outcome?.error) return outcome.error.code === 'cancelled' ? 'cancelled' : 'failed';
+  if (outcome?.error) {
+    return outcome.error.details['reason'] === 'cancelled' ? 'cancelled' : 'failed';
+  }
   if (outcome) return 'done';
   if (awaitsApproval(item, currentRun)) return 'waiting';
   return runId === currentRun ? 'running' : 'lost';
@@ -86,7 +88,8 @@ function statusOf(item: ToolItem, currentRun: string | undefined): Status {
 function Took({ item, status }: { item: ToolItem; status: Status }) {
   const { outcome, approval, at } = item;
   if (status === 'running') return <Since at={approval?.settled?.at ?? at} />;
-  if (!outcome || status === 'denied') return null;
+  // What was stopped or denied before it began took no time.
+  if (!outcome || (outcome.error && outcome.durationMs === 0)) return null;
   return <span class="tool-time">{duration(outcome.durationMs)}</span>;
 }
 
