@@ -1,6 +1,7 @@
 //! The integration tests: real sockets, a server in a process of its own, nothing stubbed. One binary, because
 //! each links the whole server.
 
+mod acting;
 mod aimock;
 mod architecture;
 mod cli;
