@@ -60,6 +60,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the store gets to write what is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tasks that run at the same time; the others wait.
+const TASKS_AT_ONCE: usize = 4;
 /// Tokens of a model that nobody knows the window of.
 const UNKNOWN_WINDOW: u64 = 32_768;
 
@@ -93,7 +95,7 @@ impl App {
             let (profiles, store, bus) = (profiles.clone(), store.clone(), bus.clone());
             let idle = settings.session_idle;
             Manager::new(AgentManager::start_in_arbiter(&core.handle(), move |_| {
-                AgentManager::new(profiles, store, bus, idle)
+                AgentManager::new(profiles, store, bus, idle, TASKS_AT_ONCE)
             }))
         };
         let doors = web::Data::new(Doors {
@@ -295,6 +297,7 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             on_busy: agent.on_busy,
+            max_steps: 16,
             initial_state: None,
             tools: Vec::new(),
         });

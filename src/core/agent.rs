@@ -4,31 +4,41 @@
 //! numbering and storage (`bus`), sockets (`doors`), its own life (`manager`).
 //! Talks to: the bus, its model and its tools; tells the manager when it ends.
 
+mod acting;
+mod outgoing;
+mod task;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, ActorStreamExt, Addr, AsyncContext, Context, Handler, Message,
     MessageResult, Recipient, SpawnHandle, WrapFuture, WrapStream, fut,
 };
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::{
+    acting::{Acting, Settlement},
+    outgoing::Outgoing,
+};
 use super::{
-    bus::{Bus, Committed, Failed, GetOpenMessage, Origin, Release},
-    command::{Caller, Done, OnBusy, Remember, ReplyTo, different_command},
-    conversation::{Conversation, PromptSize},
+    bus::{Bus, GetOpenMessage, Release},
+    command::{Caller, Done, OnBusy, ReplyTo, different_command},
+    conversation::{Conversation, Extra, PromptSize},
     error::{ErrorCode, Problem},
     event::{
-        AgentStatus, CloseReason, Decision, Durable, EndReason, Entry, Ephemeral, Outcome, Queued, Trigger,
+        AgentStatus, CloseReason, Decision, Durable, EndReason, Entry, Ephemeral, Outcome, Queued,
+        TaskChange, Trigger,
     },
     ids::{MessageId, RunId, SessionId, Topic},
     pace::{Pace, Permits},
-    ports::{AppendError, Checkpoint, ModelError, ModelEvent, ModelRequest, Store, ToolCall},
+    ports::{AppendError, Checkpoint, ModelError, ModelEvent, ModelRequest, Store},
     profile::AgentProfile,
     restore::Restored,
-    run::{Effect, Input, Run, crashed, never_began},
-    session::{QueuedRun, SessionState},
+    run::{Effect, Input, Run, WaitingRun, crashed, never_began},
+    session::{QueuedRun, SessionState, TaskStatus},
+    tasks::Enqueue,
 };
 
 /// Orders that wait for this agent: as many as a few busy sockets may have in flight.
@@ -41,8 +51,6 @@ const MAX_QUEUE: usize = 32;
 const MAX_QUEUE_BYTES: usize = 1024 * 1024;
 /// What clients are told while the store fails; the log says more.
 const STORE_REFUSES: &str = "the server's store does not take it now; try again later";
-/// How long a batch that a run cannot do without waits before it is tried again.
-const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 // ---- messages ----
 
@@ -57,16 +65,39 @@ pub struct Carry {
 
 #[derive(Debug)]
 pub enum Order {
-    SendMessage { content: String, on_busy: Option<OnBusy> },
-    StopRun { run_id: Option<RunId>, clear_queue: bool },
-    Rename { title: String },
-    SettleApproval { tool_call_id: String, decision: Decision, reason: Option<String>, args: Option<Value> },
-    UpdateState { patch: Value, if_version: u64 },
-    RenameTask { name: String },
+    SendMessage {
+        content: String,
+        on_busy: Option<OnBusy>,
+    },
+    StopRun {
+        run_id: Option<RunId>,
+        clear_queue: bool,
+    },
+    Rename {
+        title: String,
+    },
+    SettleApproval {
+        tool_call_id: String,
+        decision: Decision,
+        reason: Option<String>,
+        args: Option<Value>,
+    },
+    UpdateState {
+        patch: Value,
+        if_version: u64,
+    },
+    /// It is the turn of the session's task.
+    RunTask,
+    RenameTask {
+        name: String,
+    },
     PauseTask,
     ResumeTask,
     CancelTask,
-    Close { reason: CloseReason, replaced_by: Option<SessionId> },
+    Close {
+        reason: CloseReason,
+        replaced_by: Option<SessionId>,
+    },
 }
 
 /// Asks an agent that has nothing to do to leave memory; the answer is whether it does.
@@ -103,6 +134,8 @@ pub struct Agent {
     bus: Bus,
     store: Arc<dyn Store>,
     manager: Recipient<AgentEnded>,
+    /// The fold of the log.
+    state: SessionState,
     conversation: Conversation,
     run: Option<Run>,
     /// The run that the agent before this one left open, until its end is in the log.
@@ -111,6 +144,7 @@ pub struct Agent {
     partial: Option<(MessageId, String)>,
     /// The model's stream, or the calls of tools.
     work: Option<SpawnHandle>,
+    acting: Acting,
     /// The reminder that the run asked for.
     reminder: Option<SpawnHandle>,
     queue: Vec<QueuedMessage>,
@@ -124,8 +158,14 @@ pub struct Agent {
     finishing_up: bool,
     /// Batches on their way to the log.
     appending: usize,
-    /// Batches among them that the store has refused, and that are tried again.
-    refused: usize,
+    outgoing: Outgoing,
+    tasks: Recipient<Enqueue>,
+    /// The task has its turn; this is who gave it.
+    slot: Option<ReplyTo>,
+    /// Its beginning, or its end, is on its way to the log.
+    beginning_task: bool,
+    /// It leaves a run open that only waits, for the agent after it.
+    parked: bool,
     pace: Pace,
 }
 
@@ -163,13 +203,17 @@ impl Agent {
         bus: Bus,
         store: Arc<dyn Store>,
         manager: Recipient<AgentEnded>,
+        tasks: Recipient<Enqueue>,
     ) -> Self {
         let Restored { state, conversation, partial } = restored;
-        let SessionState { record, run: orphan, queue, .. } = state;
-        let session_id = record.session_id;
-        let queue: Vec<_> = queue
-            .into_iter()
-            .map(|QueuedRun { run_id, first, .. }| {
+        let session_id = state.record.session_id.clone();
+        let waiting = profile.as_ref().zip(waiting_run(&state, &conversation, partial.is_some()));
+        let run = waiting.map(|(profile, run)| profile.waiting_run(run));
+        let orphan = state.run.filter(|_| run.is_none());
+        let queue: Vec<_> = state
+            .queue
+            .iter()
+            .map(|&QueuedRun { run_id, first, .. }| {
                 let bytes = conversation.waiting_bytes(&run_id);
                 QueuedMessage { run_id, first, bytes, state: QueueState::Waiting }
             })
@@ -184,8 +228,10 @@ impl Agent {
             orphan,
             partial,
             conversation,
-            run: None,
+            state,
+            run,
             work: None,
+            acting: Acting::default(),
             reminder: None,
             queue,
             stops: Vec::new(),
@@ -194,7 +240,11 @@ impl Agent {
             closed: false,
             finishing_up: false,
             appending: 0,
-            refused: 0,
+            outgoing: Outgoing::default(),
+            tasks,
+            slot: None,
+            beginning_task: false,
+            parked: false,
             pace: Pace::default(),
         }
     }
@@ -209,7 +259,13 @@ impl Agent {
     fn is_idle(&self) -> bool {
         // Without a profile the queue cannot run: it waits in the log as well as here.
         let queue_waits = self.queue.is_empty() || self.profile.is_none();
-        self.current_run().is_none() && queue_waits && self.closing.is_none() && self.appending == 0
+        let run_waits = self.orphan.is_none() && self.run.as_ref().is_none_or(Run::is_paused);
+        run_waits && queue_waits && self.closing.is_none() && self.slot.is_none() && self.is_quiet()
+    }
+
+    /// Nothing is on its way to the log.
+    fn is_quiet(&self) -> bool {
+        self.appending == 0 && self.outgoing.is_empty()
     }
 
     fn current_run(&self) -> Option<RunId> {
@@ -251,7 +307,7 @@ impl Agent {
         let mut entries = vec![Entry::of_run(run_id, message)];
         let commands = reply.remember(Done::Accepted { run_id, seq: 0 }).into_iter().collect();
         if queue == Queued::No {
-            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            self.run = Some(profile.starting_run(run_id));
             entries.push(run_started(run_id));
             self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
                 Ok(committed) => {
@@ -410,6 +466,9 @@ impl Agent {
         let Closing { reason, replaced_by, reply } = closing;
         let mut entries: Vec<_> =
             self.queue.iter().map(|queued| never_began(queued.run_id, EndReason::Closed)).collect();
+        if self.state.record.task.as_ref().is_some_and(|task| !task.status.has_ended()) {
+            entries.push(Durable::Task(Box::new(TaskChange::Cancelled)).into());
+        }
         entries.push(Durable::SessionClosed { reason, replaced_by }.into());
         let commands = reply.remember(Done::Noted).into_iter().collect();
         self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
@@ -452,16 +511,21 @@ impl Agent {
                 self.show(run_id, &mut shown, &mut permits);
                 match effect {
                     Effect::Show(_) => {}
-                    Effect::CallModel => match self.call_model(run_id, ctx) {
-                        Ok(size) => inputs.push_front(Input::Prompted(size)),
-                        Err(problem) => inputs.push_front(Input::ModelFailed(problem)),
-                    },
+                    Effect::CallModel => {
+                        if let Some(input) = self.call_model(run_id, ctx) {
+                            inputs.push_front(input);
+                        }
+                    }
                     Effect::Save { message_id, text } => self.save(run_id, message_id, text, ctx),
                     Effect::Remind(after) => self.remind(run_id, after, ctx),
                     Effect::CallTools(calls) => self.call_tools(run_id, calls, ctx),
                     Effect::DropModel | Effect::DropTools => self.drop_work(ctx),
+                    Effect::Paused => self.paused(ctx),
                     Effect::Append(entries) => {
-                        self.commit(entries, Vec::new(), ctx, |agent, ctx| {
+                        let changes_state =
+                            entries.iter().any(|entry| matches!(entry.body, Durable::StatePatched { .. }));
+                        self.commit(entries, Vec::new(), ctx, move |agent, ctx| {
+                            agent.committed(changes_state, ctx);
                             agent.feed([Input::Committed], Permits::default(), ctx);
                         });
                     }
@@ -522,7 +586,12 @@ impl Agent {
     }
 
     /// Appends the end of the run; those who wait for it are remembered in the same transaction.
-    fn end_run(&mut self, entries: Vec<Entry>, outcome: Outcome, ctx: &mut Context<Self>) {
+    fn end_run(&mut self, mut entries: Vec<Entry>, outcome: Outcome, ctx: &mut Context<Self>) {
+        // The end of the run stays the last that is said of it.
+        let before_end = entries.len().saturating_sub(1);
+        let task_ends = self.task_ends(&entries, outcome);
+        let progress = self.held_back_progress(ctx);
+        entries.splice(before_end..before_end, progress.into_iter().chain(task_ends));
         let stops = self.stops.drain(..).map(|reply| (reply, Done::Stopped { outcome })).collect();
         self.commit(entries, stops, ctx, move |agent, ctx| {
             agent.feed([Input::Committed], Permits::default(), ctx);
@@ -532,6 +601,9 @@ impl Agent {
     fn finished(&mut self, run_id: RunId, outcome: Outcome, ctx: &mut Context<Self>) {
         log::info!("session={} run={run_id} ended: {outcome:?}", self.session_id);
         self.run = None;
+        if self.state.record.task.as_ref().is_some_and(|task| task.run == Some(run_id)) {
+            self.release_slot(Ok(()));
+        }
         self.drop_work(ctx);
         self.forget_reminder(ctx);
         if let Some(profile) = &self.profile {
@@ -545,18 +617,23 @@ impl Agent {
         }
     }
 
-    fn call_model(&mut self, run_id: RunId, ctx: &mut Context<Self>) -> Result<PromptSize, Problem> {
+    fn start_model(
+        &mut self,
+        run_id: RunId,
+        extra: &Extra,
+        ctx: &mut Context<Self>,
+    ) -> Result<PromptSize, Problem> {
         let Some(profile) = self.profile.clone() else {
             return Err(Problem::agent_gone(&self.session_id.agent_id()));
         };
         let (prompt, size) =
-            self.conversation.prompt(profile.card.context_window, profile.answer_tokens())?;
+            self.conversation.prompt(profile.card.context_window, profile.answer_tokens(), extra)?;
         let request = ModelRequest {
             model: profile.model.clone(),
             prompt,
             temperature: profile.temperature,
             max_tokens: profile.max_tokens,
-            tools: Vec::new(),
+            tools: self.toolset().specs(),
         };
         let pace = self.pace.clone();
         let answer = profile
@@ -590,11 +667,15 @@ impl Agent {
         if self.run.as_ref().map(Run::id) != Some(run_id) {
             return;
         }
+        let toolset = self.toolset();
         let mut inputs = Vec::with_capacity(events.len());
         for event in events {
             let (input, last) = match event {
                 Some(Ok(ModelEvent::Text(text))) => (Input::Text(text), false),
-                Some(Ok(ModelEvent::ToolCall(call))) => (Input::ToolCall(call), false),
+                Some(Ok(ModelEvent::ToolCall(call))) => {
+                    let needs_approval = toolset.find(&call.name).is_some_and(|tool| tool.needs_approval);
+                    (Input::ToolCall { call, needs_approval }, false)
+                }
                 Some(Ok(ModelEvent::End { finish_reason, usage, provider_state })) => {
                     (Input::ModelEnded { finish_reason, usage, provider_state }, true)
                 }
@@ -613,34 +694,30 @@ impl Agent {
         self.feed(inputs, permits, ctx);
     }
 
-    fn call_tools(&mut self, run_id: RunId, calls: Vec<ToolCall>, ctx: &mut Context<Self>) {
-        let results: FuturesUnordered<_> = calls
-            .into_iter()
-            .map(|ToolCall { id, name, args, .. }| {
-                let _ = args;
-                async move { Input::ToolEnded { tool_call_id: id, outcome: Err(no_such_tool(&name)) } }
-            })
-            .collect();
-        let results = results.into_actor(self).map(move |input, agent, ctx| {
-            agent.feed_run(run_id, input, ctx);
-        });
-        self.work = Some(ctx.spawn(results.finish()));
-    }
-
     /// Drops the model's stream or the tools' calls: that closes their connections.
     fn drop_work(&mut self, ctx: &mut Context<Self>) {
         if let Some(work) = self.work.take() {
             ctx.cancel_future(work);
         }
+        self.drop_calls(ctx);
     }
 
     /// Does what can be done now that something has ended: closes, begins the next run, or leaves.
     fn move_on(&mut self, ctx: &mut Context<Self>) {
+        if let Some(run) = self.run.as_ref().filter(|run| run.only_waits() && self.closing.is_none()) {
+            if self.finishing_up && self.is_quiet() {
+                return self.park(ctx);
+            }
+            if run.is_paused() && !self.finishing_up {
+                self.begin_task(ctx);
+                return;
+            }
+        }
         if self.current_run().is_some() {
             return;
         }
         if self.closing.is_some() {
-            if self.appending == 0
+            if self.is_quiet()
                 && let Some(closing) = self.closing.take()
             {
                 self.end_session(closing, ctx);
@@ -648,134 +725,58 @@ impl Agent {
             return;
         }
         if self.finishing_up {
-            if self.appending == 0 {
+            if self.is_quiet() {
                 ctx.stop();
             }
+            return;
+        }
+        if self.begin_task(ctx) {
             return;
         }
         let Some(profile) = &self.profile else { return };
         if self.queue.first().is_some_and(|next| next.state == QueueState::Waiting) {
             let run_id = self.queue.remove(0).run_id;
-            self.run = Some(Run::starting(run_id, &profile.card.model, Instant::now().into_std()));
+            self.run = Some(profile.starting_run(run_id));
             self.commit(vec![run_started(run_id)], Vec::new(), ctx, |agent, ctx| {
                 agent.feed([Input::Committed], Permits::default(), ctx);
             });
         }
     }
 
-    // ---- the log ----
-
-    /// Publishes a batch; `then` is told whether it is in the log.
-    fn publish(
-        &mut self,
-        entries: Vec<Entry>,
-        commands: Vec<Remember>,
-        ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Result<Committed, Failed>, &mut Context<Self>) + 'static,
-    ) {
-        self.appending += 1;
-        let outcome = self.bus.publish(&self.topic, Origin::Log, entries, commands);
-        ctx.spawn(outcome.into_actor(self).map(move |outcome, agent, ctx| {
-            agent.appending -= 1;
-            // The bus drops nothing unanswered but by its own end, and with it the process ends.
-            let Ok(outcome) = outcome else { return ctx.stop() };
-            if let Ok(Committed { events, .. }) = &outcome {
-                events.iter().for_each(|event| agent.conversation.apply(event));
-            }
-            let is_conflict = matches!(&outcome, Err(Failed { error: AppendError::Conflict, .. }));
-            then(agent, outcome, ctx);
-            if is_conflict {
-                // Another wrote to this log: what is here is of no use. The manager loads it anew.
-                log::error!("session={}: the log is not where it was left", agent.session_id);
-                return ctx.stop();
-            }
-            agent.move_on(ctx);
-        }));
-    }
-
-    /// Publishes a batch that must get into the log, however long that takes. Those whose commands it carries out
-    /// are answered when it is there, or refused when the store refuses it: it is tried again all the same.
-    fn commit(
-        &mut self,
-        entries: Vec<Entry>,
-        answers: Vec<(ReplyTo, Done)>,
-        ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
-    ) {
-        let remembered = answers.iter().filter_map(|(reply, done)| reply.remember(done.clone())).collect();
-        self.commit_after(Duration::ZERO, entries, remembered, answers, ctx, then);
-    }
-
-    fn commit_after(
-        &mut self,
-        waited: Duration,
-        entries: Vec<Entry>,
-        commands: Vec<Remember>,
-        answers: Vec<(ReplyTo, Done)>,
-        ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
-    ) {
-        self.publish(entries, commands, ctx, move |agent, outcome, ctx| {
-            let Failed { error, entries, .. } = match outcome {
-                Ok(_) => {
-                    answers.into_iter().for_each(|(reply, done)| reply.done(done));
-                    return then(agent, ctx);
-                }
-                Err(failed) => failed,
-            };
-            let answers = match error {
-                // The agent is on its way out.
-                AppendError::Conflict => return,
-                AppendError::Duplicate(_) => answers,
-                AppendError::Full | AppendError::Failed(_) => {
-                    agent.refuse_waiting(answers);
-                    Vec::new()
-                }
-            };
-            let wait = (waited * 2).clamp(*RETRY.start(), *RETRY.end());
-            log::error!("session={}: {error}; trying again in {wait:?}", agent.session_id);
-            // Counted as on its way, so that nothing overtakes it.
-            agent.appending += 1;
-            agent.refused += 1;
-            ctx.run_later(wait, move |agent, ctx| {
-                agent.appending -= 1;
-                agent.refused -= 1;
-                agent.commit_after(wait, entries, Vec::new(), answers, ctx, then);
-            });
-        });
-    }
-
-    /// The store refuses what these wait for: they may try again.
-    fn refuse_waiting(&mut self, answers: Vec<(ReplyTo, Done)>) {
-        let problem = Problem::unavailable(STORE_REFUSES);
-        let replies = answers.into_iter().map(|(reply, _)| reply).chain(self.stops.drain(..));
-        let closing = self.closing.take().map(|closing| closing.reply);
-        if closing.is_some() {
-            self.closed = false;
-        }
-        let replies: Vec<_> = replies.chain(closing).chain(self.closing_too.drain(..)).collect();
-        replies.into_iter().for_each(|reply| reply.refuse(problem.clone()));
-    }
-
     /// Ends the run that the agent before this one left open.
     fn end_orphan(&mut self, run_id: RunId, partial: Option<(MessageId, String)>, ctx: &mut Context<Self>) {
         log::warn!("session={} run={run_id} was left open; it ends as interrupted", self.session_id);
         let model = self.profile.as_ref().map_or("", |profile| &profile.card.model);
-        let entries = crashed(run_id, model, partial, self.conversation.open_calls());
+        let open_calls = self.conversation.open_calls();
+        let outcome_unknown = open_calls.len() > self.state.approvals.len();
+        let mut entries = crashed(run_id, model, partial, open_calls);
+        let before_end = entries.len().saturating_sub(1);
+        entries.splice(before_end..before_end, self.task_crashed(run_id, outcome_unknown));
         self.commit(entries, Vec::new(), ctx, move |agent, ctx| {
             agent.orphan = None;
             agent.finished(run_id, Outcome::Interrupted, ctx);
+            agent.enqueue_task();
         });
     }
+
+    /// Leaves, and its open run to the agent after it.
+    fn park(&mut self, ctx: &mut Context<Self>) {
+        self.parked = self.current_run().is_some();
+        ctx.stop();
+    }
+}
+
+/// The open run of a session that was left waiting, if it only waits.
+fn waiting_run(state: &SessionState, conversation: &Conversation, was_streaming: bool) -> Option<WaitingRun> {
+    let run_id = state.run.filter(|_| !was_streaming)?;
+    let run = conversation.waiting_run(run_id, &state.approvals)?;
+    let task = state.record.task.as_ref().filter(|task| task.run == Some(run_id));
+    let is_paused = task.is_some_and(|task| matches!(task.status, TaskStatus::Paused | TaskStatus::Pending));
+    (!run.calls.is_empty() || is_paused).then_some(run)
 }
 
 fn run_started(run_id: RunId) -> Entry {
     Entry::of_run(run_id, Durable::RunStarted { trigger: Trigger::UserMessage })
-}
-
-fn no_such_tool(name: &str) -> Problem {
-    Problem::new(ErrorCode::ToolError, format!("this agent has no tool named {name:?}"))
-        .with(serde_json::json!({ "tool_name": name }))
 }
 
 /// Answers a command whose batch did not get into the log.
@@ -820,7 +821,11 @@ impl Actor for Agent {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(run_id) = self.orphan else { return self.move_on(ctx) };
+        let Some(run_id) = self.orphan else {
+            self.enqueue_task();
+            self.feed([Input::Restored], Permits::default(), ctx);
+            return self.move_on(ctx);
+        };
         // Commands wait for this one short question: where only the agent died, the bus has all of the text.
         let open_message = self.bus.ask(GetOpenMessage { topic: self.topic.clone() });
         ctx.wait(open_message.into_actor(self).then(move |open, agent, ctx| {
@@ -834,7 +839,7 @@ impl Actor for Agent {
 impl Drop for Agent {
     #[expect(clippy::disallowed_methods, reason = "one an agent, and without it the session would hang")]
     fn drop(&mut self) {
-        let run_open = self.current_run().is_some();
+        let run_open = self.current_run().is_some() && !self.parked;
         if !run_open {
             self.bus.notify(Release { topic: self.topic.clone() });
         }
@@ -847,7 +852,7 @@ impl Handler<Carry> for Agent {
     type Result = ();
 
     fn handle(&mut self, Carry { caller, order, reply }: Carry, ctx: &mut Self::Context) {
-        if self.refused > 0 {
+        if self.outgoing.is_refused() {
             return reply.refuse(Problem::unavailable(STORE_REFUSES));
         }
         if self.closed {
@@ -863,12 +868,16 @@ impl Handler<Carry> for Agent {
             }
             Order::StopRun { run_id, clear_queue } => self.stop_run(run_id, clear_queue, reply, ctx),
             Order::Rename { title } => self.rename(title, reply, ctx),
-            Order::SettleApproval { .. }
-            | Order::UpdateState { .. }
-            | Order::RenameTask { .. }
-            | Order::PauseTask
-            | Order::ResumeTask
-            | Order::CancelTask => reply.refuse(Problem::internal()),
+            Order::SettleApproval { tool_call_id, decision, reason, args } => {
+                let settlement = Settlement { tool_call_id, decision, reason, args };
+                self.settle(caller, settlement, reply, ctx);
+            }
+            Order::UpdateState { patch, if_version } => self.update_state(patch, if_version, reply, ctx),
+            Order::RunTask => self.run_task(reply, ctx),
+            Order::RenameTask { name } => self.rename_task(name, reply, ctx),
+            Order::PauseTask => self.pause_task(reply, ctx),
+            Order::ResumeTask => self.resume_task(reply, ctx),
+            Order::CancelTask => self.cancel_task(reply, ctx),
             Order::Close { reason, replaced_by } => self.close(Closing { reason, replaced_by, reply }, ctx),
         }
     }
@@ -880,7 +889,7 @@ impl Handler<Retire> for Agent {
     fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
         let idle = self.is_idle();
         if idle {
-            ctx.stop();
+            self.park(ctx);
         }
         MessageResult(idle)
     }

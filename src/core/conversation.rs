@@ -3,20 +3,30 @@
 //! Owns: which events make up the conversation, how many tokens they take, what is left out when the
 //! model's window is nearly full. Does not own: the texts, which stay in the log's events.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     error::{ErrorCode, Problem},
-    event::{Durable, Event, Role},
+    event::{AgentResponse, Durable, Event, Role, Timestamp, Trigger, Usage},
     ids::{MessageId, RunId},
     ports::{PromptMessage, ToolCall, ToolResult},
+    run::WaitingRun,
+    session::Approval,
 };
 
+/// Of a tool's result, a model is told this much at most, and in a small window less.
+const MAX_RESULT_BYTES: usize = 32 * 1024;
+const MIN_RESULT_BYTES: usize = 1024;
+/// What a model is told where a run goes on after one that a stop of the server interrupted.
+pub const RESUMED: &str = "(The server was restarted in the middle of this. Go on from where you were.)";
+
 /// What a session's log has come to so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conversation {
+    /// Of a tool's result, the model is told so much.
+    result_bytes: usize,
     /// System and seed messages: never left out of a prompt.
     preamble: Vec<Arc<Event>>,
     preamble_size: Size,
@@ -44,7 +54,9 @@ struct Size {
 /// One run's part: a user's message and what came of it. Left out of a prompt whole or not at all.
 #[derive(Debug, Clone)]
 struct Turn {
+    /// The `run_started` itself, where the run goes on from one that was interrupted.
     user: Arc<Event>,
+    began_at: Timestamp,
     steps: Vec<Step>,
 }
 
@@ -60,6 +72,17 @@ struct Step {
 struct Call {
     started: Arc<Event>,
     ended: Option<Arc<Event>>,
+    /// The `approval_resolved` that had other arguments.
+    edited: Option<Arc<Event>>,
+}
+
+/// What a prompt has beside the conversation.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// Comes after the system messages.
+    pub system: String,
+    /// What that and all else beside the conversation takes; an estimate.
+    pub tokens: u64,
 }
 
 /// What a model is told. Shares the conversation's texts; written out only where a provider wants it.
@@ -70,6 +93,7 @@ pub struct Prompt {
     turns: Arc<Vec<Arc<Turn>>>,
     /// Turns that are left out.
     omitted: usize,
+    result_bytes: usize,
 }
 
 /// Size of a prompt, for the context meter.
@@ -89,7 +113,29 @@ pub struct OpenCall {
     pub tool_name: String,
 }
 
+impl Default for Conversation {
+    fn default() -> Self {
+        Self::for_window(u64::MAX)
+    }
+}
+
 impl Conversation {
+    /// An empty one, for a model with this window: no result takes more than about a quarter of it.
+    pub fn for_window(context_window: u64) -> Self {
+        let bytes = usize::try_from(context_window).unwrap_or(usize::MAX);
+        Self {
+            result_bytes: bytes.clamp(MIN_RESULT_BYTES, MAX_RESULT_BYTES),
+            preamble: Vec::new(),
+            preamble_size: Size::default(),
+            turns: Arc::default(),
+            sizes_before: Vec::new(),
+            size: Size::default(),
+            waiting: HashMap::new(),
+            in_turn: false,
+            messages_before: 0,
+        }
+    }
+
     /// Takes in the next event of the log.
     pub fn apply(&mut self, event: &Arc<Event>) {
         let Some(body) = event.as_durable() else { return };
@@ -103,8 +149,13 @@ impl Conversation {
                     self.waiting.insert(run_id, event.clone());
                 }
             }
-            Durable::RunStarted { .. } => {
-                let user = event.run_id.and_then(|run_id| self.waiting.remove(&run_id));
+            Durable::RunStarted { trigger } => {
+                let user = match trigger {
+                    Trigger::Resumed => Some(event.clone()),
+                    Trigger::UserMessage | Trigger::Task => {
+                        event.run_id.and_then(|run_id| self.waiting.remove(&run_id))
+                    }
+                };
                 self.in_turn = user.is_some();
                 if user.is_none() {
                     // What came before it would stand next to what comes after it.
@@ -114,8 +165,9 @@ impl Conversation {
                 }
                 if let Some(user) = user {
                     self.sizes_before.push(self.size);
-                    self.size.add(&user);
-                    Arc::make_mut(&mut self.turns).push(Arc::new(Turn { user, steps: Vec::new() }));
+                    self.size.add(&user, self.result_bytes);
+                    let turn = Turn { user, began_at: event.at, steps: Vec::new() };
+                    Arc::make_mut(&mut self.turns).push(Arc::new(turn));
                 }
             }
             Durable::RunFinished { .. } => {
@@ -130,7 +182,7 @@ impl Conversation {
             }
             Durable::ToolCallStarted { message_id, .. } => {
                 if let Some(step) = self.step(*message_id, event) {
-                    step.calls.push(Call { started: event.clone(), ended: None });
+                    step.calls.push(Call { started: event.clone(), ended: None, edited: None });
                 }
             }
             Durable::ToolCallEnded { message_id, tool_call_id, .. } => {
@@ -142,9 +194,12 @@ impl Conversation {
                     }
                 }
             }
+            Durable::ApprovalResolved { tool_call_id, args: Some(_), .. } => {
+                self.edited(tool_call_id, event);
+            }
             Durable::SessionCreated { .. }
             | Durable::ApprovalRequested { .. }
-            | Durable::ApprovalResolved { .. }
+            | Durable::ApprovalResolved { args: None, .. }
             | Durable::ContextUpdated(_)
             | Durable::StatePatched { .. }
             | Durable::Suggested { .. }
@@ -154,6 +209,12 @@ impl Conversation {
             | Durable::SessionUpdated { .. }
             | Durable::SessionClosed { .. } => {}
         }
+    }
+
+    /// Whether a call of this id was ever asked for, as far as the conversation goes back.
+    pub fn has_call(&self, tool_call_id: &str) -> bool {
+        let steps = self.turns.iter().flat_map(|turn| &turn.steps);
+        steps.flat_map(|step| &step.calls).any(|call| call.id() == Some(tool_call_id))
     }
 
     /// Bytes of the message that waits for this run to begin.
@@ -169,6 +230,10 @@ impl Conversation {
         self.messages_before = all.saturating_sub(self.size.messages);
     }
 
+    pub fn result_bytes(&self) -> usize {
+        self.result_bytes
+    }
+
     /// Lets go of the oldest turns that no prompt will ever have room for: what a model is told of only grows.
     /// So a session takes memory by its model's window, not by its length.
     pub fn trim(&mut self, context_window: u64, answer_tokens: u64) {
@@ -179,6 +244,46 @@ impl Conversation {
             self.sizes_before.drain(..omitted);
             Arc::make_mut(&mut self.turns).drain(..omitted);
         }
+    }
+
+    /// A call of the newest run is made with other arguments than the model's.
+    fn edited(&mut self, tool_call_id: &str, event: &Arc<Event>) {
+        if !self.in_turn {
+            return;
+        }
+        let Some(turn) = Arc::make_mut(&mut self.turns).last_mut().map(Arc::make_mut) else { return };
+        let mut calls = turn.steps.iter_mut().flat_map(|step| &mut step.calls);
+        let is_it = |call: &&mut Call| call.ended.is_none() && call.id() == Some(tool_call_id);
+        if let Some(call) = calls.find(is_it) {
+            call.edited = Some(event.clone());
+            self.size.add(event, self.result_bytes);
+        }
+    }
+
+    /// The newest run, which is open, if it only waits: for somebody to allow the calls of `approvals`, or, where
+    /// it has no open calls, to be told to go on.
+    pub fn waiting_run(&self, id: RunId, approvals: &[Approval]) -> Option<WaitingRun> {
+        let turn = self.turns.last().filter(|_| self.in_turn)?;
+        let step = turn.steps.last()?;
+        let open = turn.steps.iter().flat_map(|step| &step.calls).filter(|call| call.ended.is_none());
+        let mut approvals: Vec<_> = approvals.iter().collect();
+        let mut calls = Vec::new();
+        for call in open {
+            // One that is open and waits for nobody was being made.
+            let at =
+                approvals.iter().position(|approval| call.id() == Some(approval.tool_call_id.as_str()))?;
+            let (call, _) = call.to_prompt(0)?;
+            calls.push((call, approvals.remove(at).expires_at));
+        }
+        let usage = turn.steps.iter().filter_map(|step| step.response()?.usage);
+        Some(WaitingRun {
+            id,
+            began_at: turn.began_at,
+            message_id: step.message_id,
+            calls,
+            steps: turn.steps.len() as u32,
+            usage: usage.fold(Usage::default(), Usage::plus),
+        })
     }
 
     /// The calls of the newest run that have no result.
@@ -206,21 +311,37 @@ impl Conversation {
     ///
     /// # Errors
     /// `context_overflow` where the newest turn alone does not fit.
-    pub fn prompt(&self, context_window: u64, answer_tokens: u64) -> Result<(Prompt, PromptSize), Problem> {
-        let omitted = self.omitted(self.budget(context_window, answer_tokens));
+    pub fn prompt(
+        &self,
+        context_window: u64,
+        answer_tokens: u64,
+        extra: &Extra,
+    ) -> Result<(Prompt, PromptSize), Problem> {
+        let budget = self.budget(context_window, answer_tokens).saturating_sub(extra.tokens);
+        let omitted = self.omitted(budget);
         if omitted == self.turns.len() && omitted > 0 {
             let newest = self.sizes_before.last().map_or(0, |before| self.size.tokens - before.tokens);
-            let needed = self.preamble_size.tokens + newest;
+            let needed = self.preamble_size.tokens + extra.tokens + newest;
             return Err(context_overflow(needed, context_window, answer_tokens));
         }
         let before = self.sizes_before.get(omitted).copied().unwrap_or(self.size);
         let size = PromptSize {
-            tokens: self.preamble_size.tokens + self.size.tokens - before.tokens,
+            tokens: self.preamble_size.tokens + extra.tokens + self.size.tokens - before.tokens,
             omitted_messages: self.messages_before + before.messages,
             context_window,
         };
-        let prompt =
-            Prompt { system: self.system(), seeds: self.seeds(), turns: self.turns.clone(), omitted };
+        let mut system = self.system();
+        if !extra.system.is_empty() {
+            system =
+                [system.as_str(), extra.system.as_str()].join(if system.is_empty() { "" } else { "\n\n" });
+        }
+        let prompt = Prompt {
+            system,
+            seeds: self.seeds(),
+            turns: self.turns.clone(),
+            omitted,
+            result_bytes: self.result_bytes,
+        };
         Ok((prompt, size))
     }
 
@@ -240,7 +361,7 @@ impl Conversation {
         }
         // Copied only if a prompt that is still in use has it.
         let turn = Arc::make_mut(Arc::make_mut(&mut self.turns).last_mut()?);
-        self.size.add(event);
+        self.size.add(event, self.result_bytes);
         if turn.steps.last().is_none_or(|step| step.message_id != message_id) {
             turn.steps.push(Step { message_id, response: None, calls: Vec::new() });
         }
@@ -272,10 +393,12 @@ impl Conversation {
 }
 
 impl Size {
-    fn add(&mut self, event: &Event) {
-        self.tokens += event_tokens(event);
-        // Results are parts of their calls.
-        let is_message = !matches!(event.as_durable(), Some(Durable::ToolCallEnded { .. }));
+    fn add(&mut self, event: &Event, result_bytes: usize) {
+        self.tokens += event_tokens(event, result_bytes);
+        // Results are parts of their calls, and so is what has become of them.
+        let is_part =
+            |body: &Durable| matches!(body, Durable::ToolCallEnded { .. } | Durable::ApprovalResolved { .. });
+        let is_message = !event.as_durable().is_some_and(is_part);
         self.messages += u64::from(is_message);
     }
 }
@@ -284,7 +407,13 @@ impl Prompt {
     /// A prompt of these messages.
     pub fn new(system: impl Into<String>, messages: impl IntoIterator<Item = PromptMessage>) -> Self {
         let seeds = messages.into_iter().collect();
-        Self { system: system.into(), seeds, turns: Arc::default(), omitted: 0 }
+        Self {
+            system: system.into(),
+            seeds,
+            turns: Arc::default(),
+            omitted: 0,
+            result_bytes: MAX_RESULT_BYTES,
+        }
     }
 
     pub fn system(&self) -> &str {
@@ -303,7 +432,8 @@ impl Prompt {
                 other => messages.push(other.clone()),
             }
         }
-        self.turns[self.omitted..].iter().for_each(|turn| turn.push_to(&mut messages));
+        let turns = self.turns[self.omitted..].iter();
+        turns.for_each(|turn| turn.push_to(&mut messages, self.result_bytes));
         if matches!(messages.first(), Some(PromptMessage::Assistant { .. })) {
             // Several providers insist that a user speaks first.
             messages.insert(0, PromptMessage::User(vec!["(The conversation begins.)".to_owned()]));
@@ -315,26 +445,31 @@ impl Prompt {
     pub fn last_message(&self) -> Option<PromptMessage> {
         let Some(turn) = self.turns.last() else { return self.seeds.last().cloned() };
         let mut messages = Vec::new();
-        turn.push_to(&mut messages);
+        turn.push_to(&mut messages, self.result_bytes);
         messages.pop()
     }
 }
 
 impl Turn {
-    fn push_to(&self, messages: &mut Vec<PromptMessage>) {
-        if let Some(Durable::UserMessage { content, .. }) = self.user.as_durable() {
-            push_user(messages, content);
+    fn push_to(&self, messages: &mut Vec<PromptMessage>, result_bytes: usize) {
+        match self.user.as_durable() {
+            Some(Durable::UserMessage { content, .. }) => push_user(messages, content),
+            _ => push_user(messages, RESUMED),
         }
-        self.steps.iter().for_each(|step| step.push_to(messages));
+        self.steps.iter().for_each(|step| step.push_to(messages, result_bytes));
     }
 }
 
 impl Step {
-    fn push_to(&self, messages: &mut Vec<PromptMessage>) {
-        let response = match self.response.as_ref().and_then(|event| event.as_durable()) {
-            Some(Durable::AgentResponse(response)) => Some(response),
+    fn response(&self) -> Option<&AgentResponse> {
+        match self.response.as_ref()?.as_durable()? {
+            Durable::AgentResponse(response) => Some(response),
             _ => None,
-        };
+        }
+    }
+
+    fn push_to(&self, messages: &mut Vec<PromptMessage>, result_bytes: usize) {
+        let response = self.response();
         let text = response.map_or("", |response| response.content.as_str());
         let provider_state = response.and_then(|response| response.provider_state.clone());
         if self.calls.is_empty() {
@@ -344,7 +479,7 @@ impl Step {
             }
             return;
         }
-        let (calls, results) = self.calls.iter().filter_map(Call::to_prompt).unzip();
+        let (calls, results) = self.calls.iter().filter_map(|call| call.to_prompt(result_bytes)).unzip();
         messages.push(PromptMessage::Assistant { text: text.to_owned(), calls, provider_state });
         messages.push(PromptMessage::ToolResults(results));
     }
@@ -358,7 +493,7 @@ impl Call {
         }
     }
 
-    fn to_prompt(&self) -> Option<(ToolCall, ToolResult)> {
+    fn to_prompt(&self, result_bytes: usize) -> Option<(ToolCall, ToolResult)> {
         let Some(Durable::ToolCallStarted { tool_call_id, tool_name, args, provider_state, .. }) =
             self.started.as_durable()
         else {
@@ -366,7 +501,8 @@ impl Call {
         };
         let outcome = match self.ended.as_ref().and_then(|event| event.as_durable()) {
             Some(Durable::ToolCallEnded { outcome, .. }) => {
-                outcome.clone().map(|result| *result).map_err(|problem| problem.message)
+                let result = outcome.as_deref().map(|result| for_model(result, result_bytes).into_owned());
+                result.map_err(|problem| problem.message.clone())
             }
             _ => Err("the outcome of this call is unknown".to_owned()),
         };
@@ -375,6 +511,15 @@ impl Call {
             name: tool_name.clone(),
             args: args.as_ref().clone(),
             provider_state: provider_state.as_deref().cloned(),
+        };
+        let outcome = match self.edited.as_ref().and_then(|event| event.as_durable()) {
+            Some(Durable::ApprovalResolved { args: Some(args), .. }) => {
+                const NOTE: &str = "a person changed the arguments before allowing this call";
+                outcome
+                    .map(|result| json!({ "note": NOTE, "arguments": args, "result": result }))
+                    .map_err(|why| format!("{why} ({NOTE}, to {args})"))
+            }
+            _ => outcome,
         };
         Some((call, ToolResult { id: tool_call_id.clone(), name: tool_name.clone(), outcome }))
     }
@@ -426,7 +571,20 @@ fn json_tokens(value: &Value) -> u64 {
     }
 }
 
-pub(super) fn event_tokens(event: &Event) -> u64 {
+/// As much of a result as a model is told.
+fn for_model(result: &Value, max_bytes: usize) -> Cow<'_, Value> {
+    let text = match result {
+        Value::String(text) => Cow::Borrowed(text.as_str()),
+        other => Cow::Owned(other.to_string()),
+    };
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(result);
+    }
+    let kept = &text[..text.floor_char_boundary(max_bytes)];
+    Cow::Owned(format!("{kept}\n… (cut: the first {} of {} bytes)", kept.len(), text.len()).into())
+}
+
+pub(super) fn event_tokens(event: &Event, result_bytes: usize) -> u64 {
     match event.as_durable() {
         Some(Durable::UserMessage { content, .. }) => message_tokens(content),
         Some(Durable::AgentResponse(response)) => message_tokens(&response.content),
@@ -434,9 +592,11 @@ pub(super) fn event_tokens(event: &Event) -> u64 {
             json_tokens(args) + estimate_tokens(tool_name)
         }
         Some(Durable::ToolCallEnded { outcome, .. }) => match outcome {
-            Ok(result) => json_tokens(result),
+            Ok(result) => json_tokens(&for_model(result, result_bytes)),
             Err(problem) => message_tokens(&problem.message),
         },
+        Some(Durable::RunStarted { trigger: Trigger::Resumed }) => message_tokens(RESUMED),
+        Some(Durable::ApprovalResolved { args: Some(args), .. }) => json_tokens(args) + 32,
         _ => 0,
     }
 }
@@ -553,7 +713,7 @@ mod tests {
         }
 
         fn messages(&self) -> Vec<PromptMessage> {
-            self.conversation.prompt(1_000_000, 0).unwrap().0.messages()
+            self.conversation.prompt(1_000_000, 0, &Extra::default()).unwrap().0.messages()
         }
     }
 
@@ -642,9 +802,9 @@ mod tests {
         for _ in 0..10 {
             log.turn(&"q".repeat(400), &"a".repeat(400));
         }
-        let (_, all) = log.conversation.prompt(1_000_000, 0).unwrap();
+        let (_, all) = log.conversation.prompt(1_000_000, 0, &Extra::default()).unwrap();
 
-        let (prompt, size) = log.conversation.prompt(all.tokens - 1, 0).unwrap();
+        let (prompt, size) = log.conversation.prompt(all.tokens - 1, 0, &Extra::default()).unwrap();
 
         assert_eq!(size.omitted_messages, 2);
         assert_eq!(prompt.messages().len(), 18);
@@ -657,10 +817,10 @@ mod tests {
         let mut log = Log::default();
         log.turn(&"x".repeat(4_000), "");
 
-        let problem = log.conversation.prompt(1_200, 400).unwrap_err();
+        let problem = log.conversation.prompt(1_200, 400, &Extra::default()).unwrap_err();
 
         assert_eq!(problem.code, ErrorCode::ContextOverflow);
-        assert!(log.conversation.prompt(1_500, 400).is_ok());
+        assert!(log.conversation.prompt(1_500, 400, &Extra::default()).is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
     completions::{Completes, Completing, Completions},
     end_process_if_panicking,
     error::{ErrorCode, Problem},
-    event::{CloseReason, Durable, Entry, Ephemeral, Event, ForkedFrom, Timestamp},
+    event::{CloseReason, Durable, Entry, Ephemeral, Event, ForkedFrom, TaskChange, Timestamp},
     fork,
     ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
     pace::Permits,
@@ -29,6 +29,8 @@ use super::{
     profile::{AgentProfile, Profiles},
     restore::{Restored, restore},
     session::{SessionState, SessionStatus},
+    shared_state,
+    tasks::{Enqueue, RunTask, TaskRunner, WaitingTasks},
 };
 
 /// Agents in memory at most, when idle ones can leave it.
@@ -119,6 +121,10 @@ pub struct AgentManager {
     reserved: HashSet<SessionId>,
     in_flight: InFlight,
     drain: Option<Draining>,
+    /// `None` until it has started.
+    tasks: Option<Addr<TaskRunner>>,
+    waiting_tasks: WaitingTasks,
+    tasks_at_once: usize,
 }
 
 /// Where a session's agent stands.
@@ -175,11 +181,19 @@ struct NewSession {
     profile: Arc<AgentProfile>,
     session_id: SessionId,
     title: Option<String>,
+    /// What the session is made for.
+    task: Option<TaskChange>,
     reply: ReplyTo,
 }
 
 impl AgentManager {
-    pub fn new(profiles: Arc<Profiles>, store: Arc<dyn Store>, bus: Bus, idle_after: Duration) -> Self {
+    pub fn new(
+        profiles: Arc<Profiles>,
+        store: Arc<dyn Store>,
+        bus: Bus,
+        idle_after: Duration,
+        tasks_at_once: usize,
+    ) -> Self {
         Self {
             profiles,
             store,
@@ -192,6 +206,9 @@ impl AgentManager {
             reserved: HashSet::new(),
             in_flight: InFlight::default(),
             drain: None,
+            tasks: None,
+            waiting_tasks: WaitingTasks::default(),
+            tasks_at_once,
         }
     }
 
@@ -226,12 +243,14 @@ impl AgentManager {
             Command::UpdateState { session_id, patch, if_version } => {
                 (session_id, Order::UpdateState { patch, if_version })
             }
-            Command::CreateTask { .. } => todo!(),
+            Command::CreateTask { agent_id, name, input } => {
+                return self.create_task(caller, &agent_id, name, input, reply);
+            }
             Command::RenameTask { session_id, name } => (session_id, Order::RenameTask { name }),
             Command::PauseTask { session_id } => (session_id, Order::PauseTask),
             Command::ResumeTask { session_id } => (session_id, Order::ResumeTask),
             Command::CancelTask { session_id } => (session_id, Order::CancelTask),
-            Command::DeleteTask { .. } => todo!(),
+            Command::DeleteTask { session_id } => return self.delete_task(caller, session_id, reply),
         };
         self.carry(session_id, Carry { caller, order, reply });
     }
@@ -345,7 +364,9 @@ impl AgentManager {
         }
         let profile = self.profiles.get(&session_id.agent_id());
         let (bus, store) = (self.bus.clone(), self.store.clone());
-        let agent = Agent::new(restored, profile, bus, store, ctx.address().recipient()).start();
+        let Some(tasks) = self.tasks.clone() else { return };
+        let manager = ctx.address().recipient();
+        let agent = Agent::new(restored, profile, bus, store, manager, tasks.recipient()).start();
         if self.drain.is_some() {
             finish_up(&agent);
         }
@@ -395,13 +416,44 @@ impl AgentManager {
     }
 
     fn create(&mut self, caller: Caller, agent_id: &AgentId, title: Option<String>, reply: ReplyTo) {
+        self.create_for(caller, agent_id, title, None, reply);
+    }
+
+    /// Creates a session for a task, which runs there when it is its turn.
+    fn create_task(
+        &mut self,
+        caller: Caller,
+        agent_id: &AgentId,
+        name: String,
+        input: String,
+        reply: ReplyTo,
+    ) {
+        match self.waiting_tasks.admit() {
+            Ok(()) => {
+                let task = TaskChange::Created { name: name.clone(), input };
+                self.create_for(caller, agent_id, Some(name), Some(task), reply);
+            }
+            Err(problem) => reply.refuse(problem),
+        }
+    }
+
+    fn create_for(
+        &mut self,
+        caller: Caller,
+        agent_id: &AgentId,
+        title: Option<String>,
+        task: Option<TaskChange>,
+        reply: ReplyTo,
+    ) {
         let Some(profile) = self.profiles.get(agent_id) else {
             return reply.refuse(Problem::agent_not_found(agent_id.as_str()));
         };
         self.reserve(
             agent_id.clone(),
             Box::new(move |manager, session_id| match session_id {
-                Ok(session_id) => manager.begin(NewSession { caller, profile, session_id, title, reply }),
+                Ok(session_id) => {
+                    manager.begin(NewSession { caller, profile, session_id, title, task, reply });
+                }
                 Err(error) => reply.refuse(error.unreadable()),
             }),
         );
@@ -430,7 +482,7 @@ impl AgentManager {
                 Order::Close { reason: CloseReason::Refreshed, replaced_by: Some(session_id.clone()) };
             let closed_before = old.clone();
             manager.close(caller.clone(), old.clone(), order, move |manager, closed| {
-                let mut new = NewSession { caller, profile, session_id, title: None, reply };
+                let mut new = NewSession { caller, profile, session_id, title: None, task: None, reply };
                 match closed.map_err(|problem| (problem.code, problem)) {
                     Ok(_) | Err((ErrorCode::SessionNotFound, _)) => manager.begin(new),
                     Err((ErrorCode::SessionClosed, _)) => {
@@ -509,6 +561,28 @@ impl AgentManager {
         });
     }
 
+    #[expect(clippy::disallowed_methods, reason = "one a task, and without it the task would never run")]
+    fn enqueue(&self, enqueue: Enqueue) {
+        if let Some(tasks) = &self.tasks {
+            tasks.do_send(enqueue);
+        }
+    }
+
+    /// Ends a task, if it has not ended, and removes it with its session.
+    fn delete_task(&mut self, caller: Caller, session_id: SessionId, reply: ReplyTo) {
+        let state = self.store.session(&session_id);
+        self.completions.push(state, move |manager, state, _| {
+            let is_own = |state: &SessionState| state.record.owner == caller.principal;
+            match state {
+                Ok(Some(state)) if is_own(&state) && state.record.task.is_some() => {
+                    manager.delete(caller, session_id, reply);
+                }
+                Ok(_) => reply.refuse(Problem::task_not_found(session_id.as_str())),
+                Err(error) => reply.refuse(error.unreadable()),
+            }
+        });
+    }
+
     /// Creates a session that begins with another one's past.
     fn fork(&mut self, caller: Caller, from: SessionId, at_seq: Seq, title: Option<String>, reply: ReplyTo) {
         let agent_id = from.agent_id();
@@ -529,7 +603,7 @@ impl AgentManager {
             let then = move |manager: &mut Self, session_id: Result<_, StoreError>| {
                 match session_id {
                     Ok(session_id) => {
-                        let new = NewSession { caller, profile, session_id, title, reply };
+                        let new = NewSession { caller, profile, session_id, title, task: None, reply };
                         manager.begin_with(ForkedFrom { session_id: from.clone(), at_seq }, past, new);
                     }
                     Err(error) => reply.refuse(error.unreadable()),
@@ -542,7 +616,7 @@ impl AgentManager {
 
     /// Begins the log of a session with the past of another.
     fn begin_with(&mut self, forked_from: ForkedFrom, past: SessionState, new: NewSession) {
-        let NewSession { caller, profile, session_id, title, reply } = new;
+        let NewSession { caller, profile, session_id, title, task: _, reply } = new;
         let topic = Topic::Session(session_id.clone());
         let epoch = Epoch::of_new_log(self.store.incarnation());
         let from = forked_from.session_id.clone();
@@ -614,9 +688,11 @@ impl AgentManager {
 
     /// Begins the log of a new session. Its agent is loaded when it is first told something.
     fn begin(&mut self, new: NewSession) {
-        let NewSession { caller, profile, session_id, title, reply } = new;
+        let NewSession { caller, profile, session_id, title, task, reply } = new;
+        let owner = caller.principal.clone();
+        let is_task = task.is_some();
         let created = Durable::SessionCreated {
-            owner: caller.principal.clone(),
+            owner: owner.clone(),
             agent_name: profile.card.name.clone(),
             title,
             forked_from: None,
@@ -627,7 +703,13 @@ impl AgentManager {
             .seeds
             .iter()
             .map(|seed| Durable::SeedMessage { role: seed.role, content: seed.content.clone() });
-        let entries = std::iter::once(created).chain(system).chain(seeds).map(Entry::from).collect();
+        let state = profile.initial_state.iter().map(|value| {
+            let patch = Box::new(shared_state::replacing(value));
+            Durable::StatePatched { version: 1, patch }
+        });
+        let task = task.map(|task| Durable::Task(Box::new(task)));
+        let bodies = std::iter::once(created).chain(system).chain(seeds).chain(task).chain(state);
+        let entries = bodies.map(Entry::from).collect();
         // The bus fills in the epoch: it begins with the log.
         let done = Done::Created { session_id: session_id.clone(), epoch: Epoch::from(""), seq: 0 };
         let commands = reply.remember(done).into_iter().collect();
@@ -637,6 +719,10 @@ impl AgentManager {
             Ok(Ok(Committed { epoch, first_seq, .. })) => {
                 manager.reserved.remove(&session_id);
                 log::debug!("session={session_id} created");
+                if is_task {
+                    let session_id = session_id.clone();
+                    manager.enqueue(Enqueue { session_id, owner });
+                }
                 reply.done(Done::Created { session_id, epoch, seq: first_seq });
             }
             Ok(Err(failed)) => {
@@ -839,6 +925,9 @@ impl Actor for AgentManager {
         let interval = (self.idle_after / 8).clamp(Duration::from_secs(1), Duration::from_secs(60));
         ctx.run_interval(interval, Self::sweep);
         ctx.spawn(Completing);
+        let runner =
+            TaskRunner::new(ctx.address().recipient(), self.tasks_at_once, self.waiting_tasks.clone());
+        self.tasks = Some(runner.start());
         self.recover(None);
     }
 }
@@ -898,6 +987,18 @@ impl Handler<AgentEnded> for AgentManager {
             }
         }
         self.check_drained();
+    }
+}
+
+impl Handler<RunTask> for AgentManager {
+    type Result = ();
+
+    fn handle(&mut self, RunTask { session_id, owner, reply }: RunTask, _ctx: &mut Self::Context) {
+        if self.drain.is_some() {
+            return reply.refuse(Problem::unavailable("the server is about to stop"));
+        }
+        let caller = Caller { principal: owner, client_id: None };
+        self.carry(session_id, Carry { caller, order: Order::RunTask, reply });
     }
 }
 

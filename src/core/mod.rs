@@ -33,6 +33,7 @@ pub mod run;
 pub mod search;
 pub mod session;
 pub mod shared_state;
+pub mod tasks;
 #[cfg(test)]
 mod testing;
 pub mod toolbox;

@@ -99,7 +99,6 @@ pub enum ModelErrorKind {
     },
     Timeout,
     ContextOverflow,
-    Tool,
     /// The provider failed, or broke off.
     Other,
 }
@@ -122,7 +121,6 @@ impl From<ModelError> for Problem {
             ModelErrorKind::RateLimited { .. } => ErrorCode::ProviderRateLimited,
             ModelErrorKind::Timeout => ErrorCode::ProviderTimeout,
             ModelErrorKind::ContextOverflow => ErrorCode::ContextOverflow,
-            ModelErrorKind::Tool => ErrorCode::ToolError,
             ModelErrorKind::Other => ErrorCode::ProviderError,
         };
         let problem = Problem::new(code, error.message);

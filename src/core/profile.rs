@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     command::OnBusy,
     event::{AgentCard, Role},
-    ids::AgentId,
+    ids::{AgentId, RunId},
     ports::{ModelProvider, ToolSource},
+    run::{Run, WaitingRun},
 };
 
 pub struct AgentProfile {
@@ -22,6 +24,8 @@ pub struct AgentProfile {
     /// Upper bound of an answer, in tokens.
     pub max_tokens: Option<u32>,
     pub on_busy: OnBusy,
+    /// A run calls its model this often at most.
+    pub max_steps: u32,
     /// What every session's shared document begins as.
     pub initial_state: Option<Value>,
     pub tools: Vec<ToolGroup>,
@@ -65,6 +69,16 @@ pub struct Seed {
 }
 
 impl AgentProfile {
+    /// A run of the agent whose beginning is on its way to the log.
+    pub fn starting_run(&self, id: RunId) -> Run {
+        Run::starting(id, &self.card.model, self.max_steps, Instant::now().into_std())
+    }
+
+    /// A run that another agent has left waiting.
+    pub fn waiting_run(&self, run: WaitingRun) -> Run {
+        Run::waiting(run, &self.card.model, self.max_steps, Instant::now().into_std())
+    }
+
     /// Tokens of the model's window that are kept free for its answer.
     pub fn answer_tokens(&self) -> u64 {
         /// Long enough for most answers; in a small window, a quarter of it.

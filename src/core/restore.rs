@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     conversation::{Conversation, event_tokens},
-    event::{Durable, Event},
+    event::{Durable, Event, Trigger},
     ids::{MessageId, RunId, SessionId, Topic},
     ports::{PageLimit, ReadFrom, Store, StoreError},
     session::{QueuedRun, SessionState, is_preamble},
@@ -45,7 +45,7 @@ async fn restore_by(
 ) -> Result<Option<Restored>, StoreError> {
     let topic = Topic::Session(id.clone());
     let Some(state) = store.session(&id).await? else { return Ok(None) };
-    let mut conversation = Conversation::default();
+    let mut conversation = Conversation::for_window(max_tokens);
     let Some((preamble_end, beginning)) = read_beginning(&*store, &topic, &mut conversation, page).await?
     else {
         return Ok(None);
@@ -53,7 +53,9 @@ async fn restore_by(
     let end = match beginning {
         Beginning::All(events) => events,
         Beginning::More => {
-            let end = read_end(&*store, &topic, &state, preamble_end, max_tokens, page).await?;
+            let result_bytes = conversation.result_bytes();
+            let wanted = Wanted { preamble_end, max_tokens, result_bytes };
+            let end = read_end(&*store, &topic, &state, wanted, page).await?;
             let first = end.front().map_or(0, |event| event.seq());
             for queued in state.queue.iter().filter(|queued| queued.seq < first) {
                 let message = read_queued(&*store, &topic, queued).await?;
@@ -106,16 +108,23 @@ fn is_beginning(event: &Event) -> bool {
     event.as_durable().is_some_and(|body| is_preamble(body) || matches!(body, Durable::SessionCreated { .. }))
 }
 
+/// How much of a log's end is wanted.
+struct Wanted {
+    preamble_end: u64,
+    max_tokens: u64,
+    result_bytes: usize,
+}
+
 /// Reads a log's last events, oldest first: more than `max_tokens` of them, and further back to the messages of
 /// the runs among them, and of the one that is open.
 async fn read_end(
     store: &dyn Store,
     topic: &Topic,
     state: &SessionState,
-    preamble_end: u64,
-    max_tokens: u64,
+    wanted: Wanted,
     page: PageLimit,
 ) -> Result<VecDeque<Arc<Event>>, StoreError> {
+    let Wanted { preamble_end, max_tokens, result_bytes } = wanted;
     let mut end: VecDeque<Arc<Event>> = VecDeque::new();
     let mut tokens = 0;
     let mut needed: HashSet<RunId> = state.run.into_iter().collect();
@@ -125,12 +134,17 @@ async fn read_end(
         for event in page.events.into_iter().rev().take_while(|event| event.seq() > preamble_end) {
             before = event.seq();
             match (event.as_durable(), event.run_id) {
+                // It has no message of its own.
+                (Some(Durable::RunStarted { trigger: Trigger::Resumed }), Some(run_id)) => {
+                    needed.remove(&run_id);
+                    tokens += event_tokens(&event, result_bytes);
+                }
                 (Some(Durable::RunStarted { .. }), Some(run_id)) if tokens <= max_tokens => {
                     needed.insert(run_id);
                 }
                 // One whose run has not begun is no part of the conversation.
                 (Some(Durable::UserMessage { .. }), Some(run_id)) if !needed.remove(&run_id) => {}
-                _ => tokens += event_tokens(&event),
+                _ => tokens += event_tokens(&event, result_bytes),
             }
             end.push_front(event);
         }
@@ -158,6 +172,7 @@ mod tests {
     use super::*;
     use crate::{
         core::{
+            conversation::Extra,
             event::{
                 AgentResponse, EndReason, Entry, FinishReason, Outcome, Queued, Timestamp, Trigger, Usage,
             },
@@ -310,8 +325,8 @@ mod tests {
         let page = PageLimit { events: page, bytes: usize::MAX };
         let restored = restore_by(store, id, window, page).await.unwrap().unwrap();
 
-        let expected = whole.prompt(window, 0);
-        let prompt = restored.conversation.prompt(window, 0);
+        let expected = whole.prompt(window, 0, &Extra::default());
+        let prompt = restored.conversation.prompt(window, 0, &Extra::default());
         match (&prompt, &expected) {
             (Ok((prompt, size)), Ok((expected, expected_size))) => {
                 assert_eq!(prompt.messages(), expected.messages());
@@ -327,7 +342,7 @@ mod tests {
 
         // Nor does it matter that what no prompt has room for is let go.
         whole.trim(window, 0);
-        let trimmed = whole.prompt(window, 0);
+        let trimmed = whole.prompt(window, 0, &Extra::default());
         assert_eq!(trimmed.map(|(_, size)| size), expected.map(|(_, size)| size));
     }
 

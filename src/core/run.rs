@@ -11,15 +11,13 @@ use super::{
     conversation::{OpenCall, PromptSize, estimate_tokens},
     error::{ErrorCode, Problem},
     event::{
-        AgentResponse, AgentStatus, ContextUse, Durable, EndReason, Entry, Ephemeral, FinishReason, Outcome,
-        ProviderState, TokenSource, Usage,
+        AgentResponse, AgentStatus, ContextUse, Decision, Durable, EndReason, Entry, Ephemeral, FinishReason,
+        Outcome, ProviderState, Timestamp, TokenSource, Usage,
     },
     ids::{MessageId, RunId},
     ports::ToolCall,
 };
 
-/// A run calls its model this often at most.
-const MAX_STEPS: u32 = 16;
 /// An answer takes this many bytes at most as a JSON string, so that its event stays within 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024 - 8 * 1024;
 /// Of a longer name, this much is kept: it is no tool's, and only goes back in an error.
@@ -27,6 +25,8 @@ const MAX_TOOL_NAME_CHARS: usize = 128;
 /// Text that a crash may cost: so much of it, or what came in so long, is saved while it streams.
 const SAVE_BYTES: usize = 2 * 1024;
 const SAVE_AFTER: Duration = Duration::from_millis(750);
+/// A call that nobody has allowed or denied for so long counts as denied.
+const APPROVAL_TIME: Duration = Duration::from_secs(10 * 60);
 /// A delta carries at most this much text; more is several deltas.
 const MAX_DELTA_BYTES: usize = 16 * 1024;
 
@@ -38,7 +38,11 @@ pub enum Input {
     /// The model is being called with a prompt of this size.
     Prompted(PromptSize),
     Text(String),
-    ToolCall(ToolCall),
+    ToolCall {
+        call: ToolCall,
+        /// A person must allow it.
+        needs_approval: bool,
+    },
     ModelEnded {
         finish_reason: FinishReason,
         usage: Option<Usage>,
@@ -48,7 +52,29 @@ pub enum Input {
     ToolEnded {
         tool_call_id: String,
         outcome: Result<Value, Problem>,
+        /// What the call has done to the session, logged with its end.
+        done: Vec<Durable>,
     },
+    /// Somebody's answer about a call is on its way to the log: nobody else can give another…
+    Settling {
+        tool_call_id: String,
+    },
+    /// …unless it does not get there.
+    Unsettled {
+        tool_call_id: String,
+    },
+    /// It is there, and with it the end of a call that was denied. Other arguments take the place of the model's.
+    Settled {
+        tool_call_id: String,
+        decision: Decision,
+        args: Option<Value>,
+    },
+    /// Wait at the next step; or do not.
+    Pause(bool),
+    /// Go on from where it was paused.
+    Resume,
+    /// The run has been made anew of its log: see [`Run::waiting`].
+    Restored,
     Stop(EndReason),
     /// The time that [`Effect::Remind`] asked for has passed.
     Reminded,
@@ -71,6 +97,8 @@ pub enum Effect {
     },
     /// Come back with [`Input::Reminded`] after this time.
     Remind(Duration),
+    /// The run waits from here on until [`Input::Resume`].
+    Paused,
     /// Append these events as one batch, and come back with [`Input::Committed`].
     Append(Vec<Entry>),
     /// The same; they end the run.
@@ -87,8 +115,14 @@ pub struct Run {
     phase: Phase,
     step: Step,
     steps: u32,
+    /// It calls its model this often at most.
+    max_steps: u32,
     usage: Usage,
     began: Instant,
+    /// The same moment by the clock on the wall.
+    began_at: Timestamp,
+    /// It is to wait at the next step.
+    pausing: bool,
     /// Why it must end as soon as what is on its way to the log has arrived.
     stopping: Option<EndReason>,
     /// Batches on their way to the log.
@@ -105,6 +139,8 @@ enum Phase {
     /// The calls that the model asked for are on their way to the log.
     OpeningCalls,
     Calling,
+    /// All calls have ended; the model is not asked before somebody says so.
+    Paused,
     Ending(Outcome),
     Ended,
 }
@@ -129,25 +165,125 @@ struct Step {
 #[derive(Debug)]
 struct Call {
     call: ToolCall,
+    needs_approval: bool,
     began: Option<Instant>,
-    ended: bool,
+    state: CallState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CallState {
+    /// On its way to the log.
+    Opening,
+    /// Somebody must allow it.
+    Asking {
+        expires_at: Timestamp,
+    },
+    /// Somebody has, or has not: that is on its way to the log.
+    Settling {
+        expires_at: Timestamp,
+    },
+    Running,
+    Ended,
+}
+
+/// A run that only waits, as its log has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitingRun {
+    pub id: RunId,
+    pub began_at: Timestamp,
+    /// Of its last step.
+    pub message_id: MessageId,
+    /// Calls that wait for somebody to allow them; none where the run is paused.
+    pub calls: Vec<(ToolCall, Timestamp)>,
+    pub steps: u32,
+    pub usage: Usage,
 }
 
 impl Run {
     /// A run whose `run_started` is on its way to the log.
-    pub fn starting(id: RunId, model: &str, now: Instant) -> Self {
+    pub fn starting(id: RunId, model: &str, max_steps: u32, now: Instant) -> Self {
         Self {
             id,
             model: model.to_owned(),
             phase: Phase::Starting,
             step: Step::new(),
             steps: 0,
+            max_steps,
             usage: Usage::default(),
             began: now,
+            began_at: Timestamp::now(),
+            pausing: false,
             stopping: None,
             appending: 1,
             saving: false,
         }
+    }
+
+    /// A run that another agent has begun and left waiting. It goes on with [`Input::Restored`].
+    pub fn waiting(run: WaitingRun, model: &str, max_steps: u32, now: Instant) -> Self {
+        let WaitingRun { id, began_at, message_id, calls, steps, usage } = run;
+        let lasted = u64::try_from(Timestamp::now().0 - began_at.0).unwrap_or(0);
+        let asking = |(call, expires_at)| Call {
+            call,
+            needs_approval: true,
+            began: None,
+            state: CallState::Asking { expires_at },
+        };
+        let is_paused = calls.is_empty();
+        let calls = calls.into_iter().map(asking).collect();
+        Self {
+            phase: if is_paused { Phase::Paused } else { Phase::Calling },
+            step: Step { message_id, calls, ..Step::new() },
+            steps,
+            usage,
+            began: now.checked_sub(Duration::from_millis(lasted)).unwrap_or(now),
+            began_at,
+            appending: 0,
+            ..Self::starting(id, model, max_steps, now)
+        }
+    }
+
+    /// The call that somebody may allow or deny now.
+    pub fn asked(&self, tool_call_id: &str) -> Option<&ToolCall> {
+        let calling = self.phase == Phase::Calling;
+        let mut calls = self.step.calls.iter().filter(|_| calling);
+        let is_asked =
+            |call: &&Call| call.call.id == tool_call_id && matches!(call.state, CallState::Asking { .. });
+        calls.find(is_asked).map(|call| &call.call)
+    }
+
+    /// Whether this call is being made.
+    pub fn is_calling(&self, tool_call_id: &str) -> bool {
+        let is_it = |call: &Call| call.call.id == tool_call_id && call.state == CallState::Running;
+        self.phase == Phase::Calling && self.step.calls.iter().any(is_it)
+    }
+
+    /// The end of a call that somebody denies, for the log.
+    pub fn denied(&self, tool_call_id: &str, reason: Option<&str>) -> Option<Entry> {
+        let call = self.asked(tool_call_id)?;
+        let problem = call_denied("a person did not allow this call", reason);
+        Some(self.entry(Durable::ToolCallEnded {
+            message_id: self.step.message_id,
+            tool_call_id: call.id.clone(),
+            tool_name: call.name.clone(),
+            outcome: Err(Box::new(problem)),
+            duration_ms: 0,
+        }))
+    }
+
+    /// Nothing of it is under way: it waits for somebody.
+    pub fn only_waits(&self) -> bool {
+        let is_waiting = |call: &Call| matches!(call.state, CallState::Asking { .. } | CallState::Ended);
+        self.appending == 0
+            && match self.phase {
+                Phase::Paused => true,
+                Phase::Calling => self.step.calls.iter().all(is_waiting),
+                _ => false,
+            }
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.phase == Phase::Paused
     }
 
     pub fn id(&self) -> RunId {
@@ -181,9 +317,8 @@ impl Run {
                 Vec::new()
             }
             (Phase::Asking, Input::Text(text)) => self.text(&text, now),
-            (Phase::Asking, Input::ToolCall(mut call)) => {
-                call.name = call.name.chars().take(MAX_TOOL_NAME_CHARS).collect();
-                self.step.calls.push(Call { call, began: None, ended: false });
+            (Phase::Asking, Input::ToolCall { call, needs_approval }) => {
+                self.step.take_call(call, needs_approval);
                 Vec::new()
             }
             (Phase::Asking, Input::ModelEnded { finish_reason, usage, provider_state }) => {
@@ -191,9 +326,41 @@ impl Run {
             }
             (Phase::Asking, Input::ModelFailed(problem)) => self.fail(problem, now),
             (Phase::Asking, Input::Reminded) => self.save(now),
-            (Phase::Calling, Input::ToolEnded { tool_call_id, outcome }) => {
-                self.tool_ended(&tool_call_id, outcome, now)
+            (Phase::Calling, Input::ToolEnded { tool_call_id, outcome, done }) => {
+                self.tool_ended(&tool_call_id, outcome, done, now)
             }
+            (Phase::Calling, Input::Settling { tool_call_id }) => {
+                self.step.change(&tool_call_id, |state| match state {
+                    CallState::Asking { expires_at } => Some(CallState::Settling { expires_at }),
+                    _ => None,
+                });
+                Vec::new()
+            }
+            (Phase::Calling, Input::Unsettled { tool_call_id }) => {
+                self.step.change(&tool_call_id, |state| match state {
+                    CallState::Settling { expires_at } => Some(CallState::Asking { expires_at }),
+                    _ => None,
+                });
+                match self.stopping {
+                    Some(reason) if !self.is_settling() => self.stop_calls(reason, now),
+                    _ => self.remind_of_approvals(now),
+                }
+            }
+            (Phase::Calling, Input::Settled { tool_call_id, decision, args }) => {
+                self.settled(&tool_call_id, decision, args, now)
+            }
+            (Phase::Calling, Input::Reminded) => self.expire(now),
+            (Phase::Calling, Input::Restored) => {
+                let mut effects = vec![status(AgentStatus::WaitingApproval)];
+                effects.extend(self.expire(now));
+                effects
+            }
+            (_, Input::Pause(pausing)) => {
+                self.pausing = pausing;
+                Vec::new()
+            }
+            (Phase::Paused, Input::Resume) => self.ask(),
+            (Phase::Paused, Input::Stop(reason)) => self.stop(Vec::new(), reason, now),
             (Phase::Starting | Phase::OpeningCalls, Input::Stop(reason)) => {
                 self.stopping.get_or_insert(reason);
                 Vec::new()
@@ -204,11 +371,12 @@ impl Run {
                 effects.extend(self.stop(entries, reason, now));
                 effects
             }
-            (Phase::Calling, Input::Stop(reason)) => {
-                let mut effects = vec![Effect::DropTools];
-                effects.extend(self.stop(Vec::new(), reason, now));
-                effects
+            // What a call that is being denied comes to is on its way to the log already.
+            (Phase::Calling, Input::Stop(reason)) if self.is_settling() => {
+                self.stopping.get_or_insert(reason);
+                Vec::new()
             }
+            (Phase::Calling, Input::Stop(reason)) => self.stop_calls(reason, now),
             (_, _) => Vec::new(),
         }
     }
@@ -253,26 +421,163 @@ impl Run {
             Phase::Starting => self.ask(),
             Phase::OpeningCalls => {
                 self.phase = Phase::Calling;
+                let expires_at = self.approval_expiry(now);
                 let mut calls = Vec::new();
                 for open in &mut self.step.calls {
-                    open.began = Some(now);
-                    calls.push(open.call.clone());
+                    if open.needs_approval {
+                        open.state = CallState::Asking { expires_at };
+                    } else {
+                        open.state = CallState::Running;
+                        open.began = Some(now);
+                        calls.push(open.call.clone());
+                    }
                 }
-                vec![status(AgentStatus::CallingTool), Effect::CallTools(calls)]
-            }
-            Phase::Calling if self.step.calls.iter().all(|call| call.ended) => {
-                if self.steps >= MAX_STEPS {
-                    let problem = Problem::new(
-                        ErrorCode::ToolError,
-                        format!("the model asked for tools {MAX_STEPS} times in a row; the run was ended"),
-                    );
-                    let entries = vec![self.entry(Durable::Error { problem: Box::new(problem) })];
-                    return self.end(entries, Outcome::Failed, Some(EndReason::Failed), now);
+                let mut effects = vec![self.calling_status()];
+                if !calls.is_empty() {
+                    effects.push(Effect::CallTools(calls));
                 }
-                self.ask()
+                effects.extend(self.remind_of_approvals(now));
+                effects
             }
-            Phase::Calling | Phase::Asking | Phase::Ending(_) | Phase::Ended => Vec::new(),
+            Phase::Calling => self.go_on(now),
+            Phase::Paused | Phase::Asking | Phase::Ending(_) | Phase::Ended => Vec::new(),
         }
+    }
+
+    /// Goes on to the next step once all calls have ended and that is in the log.
+    fn go_on(&mut self, now: Instant) -> Vec<Effect> {
+        if self.appending > 0 {
+            return Vec::new();
+        }
+        if self.step.calls.iter().any(|call| call.state != CallState::Ended) {
+            return Vec::new();
+        }
+        if let Some(reason) = self.stopping {
+            return self.stop_calls(reason, now);
+        }
+        if self.steps >= self.max_steps {
+            let problem = Problem::new(
+                ErrorCode::ToolError,
+                format!(
+                    "the model asked for tools {} times in a row, as often as max_steps allows; the run was \
+                     ended",
+                    self.max_steps
+                ),
+            );
+            let entries = vec![self.entry(Durable::Error { problem: Box::new(problem) })];
+            return self.end(entries, Outcome::Failed, Some(EndReason::Failed), now);
+        }
+        if std::mem::take(&mut self.pausing) {
+            self.phase = Phase::Paused;
+            return vec![status(AgentStatus::Idle), Effect::Paused];
+        }
+        self.ask()
+    }
+
+    fn stop_calls(&mut self, reason: EndReason, now: Instant) -> Vec<Effect> {
+        let mut effects = vec![Effect::DropTools];
+        effects.extend(self.stop(Vec::new(), reason, now));
+        effects
+    }
+
+    // ---- approvals ----
+
+    fn is_settling(&self) -> bool {
+        self.step.calls.iter().any(|call| matches!(call.state, CallState::Settling { .. }))
+    }
+
+    fn approval_expiry(&self, now: Instant) -> Timestamp {
+        let wall = self.wall(now);
+        Timestamp(wall.0 + APPROVAL_TIME.as_millis() as i64)
+    }
+
+    /// What the clock on the wall would show if nobody had set it since the run began.
+    fn wall(&self, now: Instant) -> Timestamp {
+        Timestamp(self.began_at.0 + millis(now, self.began) as i64)
+    }
+
+    /// Asks to be reminded when the next call that nobody has allowed expires.
+    fn remind_of_approvals(&self, now: Instant) -> Vec<Effect> {
+        let expiries = self.step.calls.iter().filter_map(|call| match call.state {
+            CallState::Asking { expires_at } => Some(expires_at),
+            _ => None,
+        });
+        let wait = expiries.min().map(|at| u64::try_from(at.0 - self.wall(now).0).unwrap_or(0));
+        wait.map(|wait| Effect::Remind(Duration::from_millis(wait))).into_iter().collect()
+    }
+
+    /// Denies the calls that nobody has answered in time.
+    fn expire(&mut self, now: Instant) -> Vec<Effect> {
+        let wall = self.wall(now);
+        let mut entries = Vec::new();
+        let (run_id, message_id) = (self.id, self.step.message_id);
+        for call in &mut self.step.calls {
+            if !matches!(call.state, CallState::Asking { expires_at } if expires_at <= wall) {
+                continue;
+            }
+            call.state = CallState::Ended;
+            entries.push(Entry::of_run(
+                run_id,
+                Durable::ApprovalResolved {
+                    tool_call_id: call.call.id.clone(),
+                    decision: Decision::Denied,
+                    by: None,
+                    reason: None,
+                    args: None,
+                },
+            ));
+            let problem = call_denied("nobody allowed this call in time", None);
+            entries.push(call_ended(run_id, message_id, call, Err(problem), now));
+        }
+        let mut effects = self.remind_of_approvals(now);
+        if !entries.is_empty() {
+            effects.push(self.append(entries));
+        }
+        effects
+    }
+
+    fn settled(
+        &mut self,
+        tool_call_id: &str,
+        decision: Decision,
+        args: Option<Value>,
+        now: Instant,
+    ) -> Vec<Effect> {
+        let is_it = |call: &&mut Call| {
+            call.call.id == tool_call_id && matches!(call.state, CallState::Settling { .. })
+        };
+        let Some(call) = self.step.calls.iter_mut().find(is_it) else { return Vec::new() };
+        if let Some(reason) = self.stopping {
+            // It is not made any more.
+            call.state = if decision == Decision::Denied { CallState::Ended } else { CallState::Opening };
+            return if self.is_settling() { Vec::new() } else { self.stop_calls(reason, now) };
+        }
+        match decision {
+            Decision::Denied => {
+                call.state = CallState::Ended;
+                let mut effects = self.go_on(now);
+                if effects.is_empty() {
+                    effects.push(self.calling_status());
+                }
+                effects
+            }
+            Decision::Approved => {
+                call.state = CallState::Running;
+                call.began = Some(now);
+                let call =
+                    ToolCall { args: args.unwrap_or_else(|| call.call.args.clone()), ..call.call.clone() };
+                vec![self.calling_status(), Effect::CallTools(vec![call])]
+            }
+        }
+    }
+
+    /// What is shown while calls are open.
+    fn calling_status(&self) -> Effect {
+        let is_asking =
+            |call: &Call| matches!(call.state, CallState::Asking { .. } | CallState::Settling { .. });
+        let runs = self.step.calls.iter().any(|call| call.state == CallState::Running);
+        let asks = self.step.calls.iter().any(is_asking);
+        status(if asks && !runs { AgentStatus::WaitingApproval } else { AgentStatus::CallingTool })
     }
 
     fn ask(&mut self) -> Vec<Effect> {
@@ -340,17 +645,35 @@ impl Run {
                 provider_state: call.call.provider_state.clone().map(Box::new),
             }));
         }
+        let expires_at = self.approval_expiry(now);
+        for call in self.step.calls.iter().filter(|call| call.needs_approval) {
+            entries.push(self.entry(Durable::ApprovalRequested {
+                tool_call_id: call.call.id.clone(),
+                tool_name: call.call.name.clone(),
+                expires_at,
+            }));
+        }
         self.phase = Phase::OpeningCalls;
         vec![self.append(entries)]
     }
 
-    fn tool_ended(&mut self, id: &str, outcome: Result<Value, Problem>, now: Instant) -> Vec<Effect> {
-        let Some(call) = self.step.calls.iter_mut().find(|call| call.call.id == id && !call.ended) else {
-            return Vec::new();
-        };
-        call.ended = true;
-        let entry = call_ended(self.id, self.step.message_id, call, outcome, now);
-        vec![self.append(vec![entry])]
+    fn tool_ended(
+        &mut self,
+        id: &str,
+        outcome: Result<Value, Problem>,
+        done: Vec<Durable>,
+        now: Instant,
+    ) -> Vec<Effect> {
+        let is_it = |call: &&mut Call| call.call.id == id && call.state == CallState::Running;
+        let Some(call) = self.step.calls.iter_mut().find(is_it) else { return Vec::new() };
+        call.state = CallState::Ended;
+        let mut entries: Vec<_> = done.into_iter().map(|body| Entry::of_run(self.id, body)).collect();
+        entries.push(call_ended(self.id, self.step.message_id, call, outcome, now));
+        let mut effects = vec![self.append(entries)];
+        if self.step.calls.iter().any(|call| call.state != CallState::Ended) {
+            effects.push(self.calling_status());
+        }
+        effects
     }
 
     /// Ends the run on somebody's wish. Every call that it opened gets its end first.
@@ -361,8 +684,8 @@ impl Run {
         };
         if matches!(self.phase, Phase::OpeningCalls | Phase::Calling) {
             let (id, message_id) = (self.id, self.step.message_id);
-            for call in self.step.calls.iter_mut().filter(|call| !call.ended) {
-                call.ended = true;
+            for call in self.step.calls.iter_mut().filter(|call| call.state != CallState::Ended) {
+                call.state = CallState::Ended;
                 entries.push(call_ended(id, message_id, call, Err(call_cancelled()), now));
             }
         }
@@ -446,6 +769,27 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Takes a call that the model asks for. Two of one id could not be told apart.
+    fn take_call(&mut self, mut call: ToolCall, needs_approval: bool) {
+        call.name = call.name.chars().take(MAX_TOOL_NAME_CHARS).collect();
+        let is_taken = |id: &str| self.calls.iter().any(|other| other.call.id == id);
+        if is_taken(&call.id) {
+            let mut others = (2..).map(|number: u32| format!("{}_{number}", call.id));
+            call.id = others.find(|id| !is_taken(id)).unwrap_or_default();
+        }
+        self.calls.push(Call { call, needs_approval, began: None, state: CallState::Opening });
+    }
+
+    /// Changes the state of a call, if `change` has another for it.
+    fn change(&mut self, tool_call_id: &str, change: impl Fn(CallState) -> Option<CallState>) {
+        let mut calls = self.calls.iter_mut().filter(|call| call.call.id == tool_call_id);
+        if let Some((call, state)) = calls.find_map(|call| change(call.state).map(|state| (call, state))) {
+            call.state = state;
+        }
+    }
+}
+
 /// The end of a run that a crash cut: its text so far, its open calls, and why.
 pub fn crashed(
     id: RunId,
@@ -524,6 +868,12 @@ fn status(status: AgentStatus) -> Effect {
 fn call_cancelled() -> Problem {
     Problem::new(ErrorCode::ToolError, "cancelled: the run was stopped")
         .with(serde_json::json!({ "reason": "cancelled" }))
+}
+
+fn call_denied(why: &str, reason: Option<&str>) -> Problem {
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    Problem::new(ErrorCode::ToolError, format!("denied: {why}{reason}"))
+        .with(serde_json::json!({ "reason": "denied" }))
 }
 
 fn interrupted() -> Problem {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Problem,
-    event::{ContextUse, Durable, Event, Progress, Queued, TaskChange, Timestamp, json_bytes},
+    event::{ContextUse, Durable, Event, Progress, Queued, TaskChange, Timestamp, Trigger, json_bytes},
     ids::{Epoch, MessageId, Principal, RunId, Seq, SessionId},
     shared_state::SharedState,
 };
@@ -42,6 +42,9 @@ pub struct TaskRecord {
     /// It is to be paused at its next step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pausing: bool,
+    /// Its newest run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     #[serde(default)]
     pub progress: Progress,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,7 +176,10 @@ impl SessionState {
                     enqueue(&mut self.queue, queued);
                 }
             }
-            Durable::RunStarted { .. } => {
+            Durable::RunStarted { trigger } => {
+                if let Some(task) = self.record.task.as_mut().filter(|_| *trigger != Trigger::UserMessage) {
+                    task.run = event.run_id;
+                }
                 self.run = event.run_id;
                 self.queue.retain(|queued| Some(queued.run_id) != event.run_id);
                 self.record.status = SessionStatus::Running;
@@ -308,6 +314,7 @@ impl TaskRecord {
             input: beginning(input, TASK_INPUT_CHARS),
             status: TaskStatus::Pending,
             pausing: false,
+            run: None,
             progress: Progress::default(),
             started_at: None,
             ended_at: None,

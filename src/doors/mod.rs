@@ -149,7 +149,7 @@ async fn frontend_api(
 ) -> actix_web::Result<HttpResponse> {
     match admit_upgrade(&request, &doors) {
         Ok(caller) => upgrade(request, payload, doors, Path::Frontend, caller, FrontendApi::new),
-        Err(refused) => Ok(refused),
+        Err(refused) => Ok(*refused),
     }
 }
 
@@ -160,7 +160,7 @@ async fn backend_api(
 ) -> actix_web::Result<HttpResponse> {
     match admit_upgrade(&request, &doors) {
         Ok(caller) => upgrade(request, payload, doors, Path::Backend, caller, BackendApi::new),
-        Err(refused) => Ok(refused),
+        Err(refused) => Ok(*refused),
     }
 }
 
@@ -173,7 +173,7 @@ async fn task_events(
 ) -> actix_web::Result<HttpResponse> {
     let caller = match admit_upgrade(&request, &doors) {
         Ok(caller) => caller,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let planned = async {
         let resume = tasks::query(&request).position()?;
@@ -197,7 +197,7 @@ struct UpgradeQuery {
 }
 
 /// Whether a request may become a socket, and whose; otherwise how it is answered.
-fn admit_upgrade(request: &HttpRequest, doors: &Doors) -> Result<Caller, HttpResponse> {
+fn admit_upgrade(request: &HttpRequest, doors: &Doors) -> Result<Caller, Box<HttpResponse>> {
     let caller = admit(request, doors).map_err(|problem| problem_response(&problem))?;
     if !request.headers().contains_key(header::UPGRADE) {
         // RFC 9110, section 15.5.22.
@@ -205,7 +205,7 @@ fn admit_upgrade(request: &HttpRequest, doors: &Doors) -> Result<Caller, HttpRes
         let problem = Problem::new(ErrorCode::BadRequest, message);
         let mut response = problem_response_as(StatusCode::UPGRADE_REQUIRED, &problem);
         response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
-        return Err(response);
+        return Err(response.into());
     }
     Ok(caller)
 }

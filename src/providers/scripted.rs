@@ -2,6 +2,8 @@
 //!
 //! A message that begins with a slash drives it; any other gets a short answer.
 
+mod tracker;
+
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
@@ -9,6 +11,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
 use crate::core::{
+    conversation::RESUMED,
     event::FinishReason,
     ports::{
         ModelError, ModelErrorKind, ModelEvent, ModelProvider, ModelRequest, PromptMessage, ToolCall,
@@ -20,6 +23,8 @@ use crate::core::{
 const WORD_PACE: Duration = Duration::from_millis(12);
 /// Pace of `/lorem`.
 const LOREM_PACE: Duration = Duration::from_millis(4);
+/// Steps of one run, one less than it may have.
+const MAX_STEPS: u64 = 15;
 /// Numbers and words that one answer has at most.
 const MAX_PIECES: u64 = 1_000_000;
 
@@ -32,7 +37,8 @@ I am the built-in **demo** model: no key, no network, always the same answer. Th
 | `/count N [MS]` | count to N, MS milliseconds apart |
 | `/lorem N` | write N words with headings, a list, a table and code |
 | `/think MS` | wait MS milliseconds before I answer |
-| `/tool NAME {json}` | call a tool and answer with its result |
+| `/tool NAME {json}` | call a tool and answer with its result; several such lines are several calls at once |
+| `/steps N [MS]` | work in N steps, MS milliseconds each, and report my progress after each |
 | `/fail KIND` | fail like a provider: `auth`, `rate_limit`, `timeout`, `server` or `cut` |
 ";
 
@@ -43,8 +49,11 @@ type Answer = BoxStream<'static, Result<ModelEvent, ModelError>>;
 impl ModelProvider for ScriptedModel {
     fn stream(&self, request: ModelRequest) -> Answer {
         match request.prompt.last_message() {
-            Some(PromptMessage::ToolResults(results)) => answer_results(&results),
-            Some(PromptMessage::User(texts)) => answer(texts.last().map_or("", String::as_str)),
+            Some(PromptMessage::ToolResults(results)) => answer_results(&results, &request),
+            Some(PromptMessage::User(texts)) => match texts.last().map_or("", String::as_str) {
+                RESUMED => resume(&request),
+                text => answer(text, &request),
+            },
             Some(PromptMessage::Assistant { .. }) | None => say(words(HELP), WORD_PACE),
         }
     }
@@ -64,9 +73,10 @@ enum Script<'a> {
     Think {
         wait: Duration,
     },
-    Tool {
-        name: &'a str,
-        args: Value,
+    Tools(Vec<Act>),
+    Steps {
+        count: u64,
+        pace: Duration,
     },
     Fail(Failure),
     /// A plain message.
@@ -75,6 +85,13 @@ enum Script<'a> {
     Help {
         problem: Option<String>,
     },
+}
+
+/// A tool that the model wants called.
+#[derive(Debug, PartialEq)]
+struct Act {
+    name: String,
+    args: Value,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,10 +113,13 @@ impl<'a> Script<'a> {
         let rest = rest.trim();
         let parsed = match command {
             "/echo" => Some(Script::Echo(rest)),
-            "/count" => parse_count(rest),
+            "/count" => parse_count(rest).map(|(to, pace)| Script::Count { to, pace }),
             "/lorem" => parse_number(rest).map(|words| Script::Lorem { words: words.min(MAX_PIECES) }),
             "/think" => parse_millis(rest).map(|wait| Script::Think { wait }),
-            "/tool" => parse_tool(rest),
+            "/tool" => parse_tools(message),
+            "/steps" => {
+                parse_count(rest).map(|(count, pace)| Script::Steps { count: count.min(MAX_STEPS), pace })
+            }
             "/fail" => parse_failure(rest).map(Script::Fail),
             "/help" => Some(Script::Help { problem: None }),
             _ => None,
@@ -117,14 +137,24 @@ fn parse_millis(text: &str) -> Option<Duration> {
     parse_number(text).map(|millis| Duration::from_millis(millis).min(MAX))
 }
 
-fn parse_count(rest: &str) -> Option<Script<'_>> {
+/// How many, and how far apart.
+fn parse_count(rest: &str) -> Option<(u64, Duration)> {
     let mut parts = rest.split_whitespace();
     let to = parse_number(parts.next()?)?.min(MAX_PIECES);
     let pace = parts.next().map_or(Some(Duration::ZERO), parse_millis)?;
-    parts.next().is_none().then_some(Script::Count { to, pace })
+    parts.next().is_none().then_some((to, pace))
 }
 
-fn parse_tool(rest: &str) -> Option<Script<'_>> {
+/// One call a line.
+fn parse_tools(message: &str) -> Option<Script<'_>> {
+    let mut acts = Vec::new();
+    for call in message.split("\n/tool") {
+        acts.push(parse_tool(call.strip_prefix("/tool").unwrap_or(call).trim())?);
+    }
+    Some(Script::Tools(acts))
+}
+
+fn parse_tool(rest: &str) -> Option<Act> {
     let (name, args) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     if name.is_empty() {
         return None;
@@ -133,7 +163,7 @@ fn parse_tool(rest: &str) -> Option<Script<'_>> {
         "" => Value::Object(serde_json::Map::new()),
         args => serde_json::from_str(args).ok()?,
     };
-    Some(Script::Tool { name, args })
+    Some(Act { name: name.to_owned(), args })
 }
 
 fn parse_failure(text: &str) -> Option<Failure> {
@@ -147,7 +177,12 @@ fn parse_failure(text: &str) -> Option<Failure> {
     }
 }
 
-fn answer(message: &str) -> Answer {
+fn answer(message: &str, request: &ModelRequest) -> Answer {
+    match tracker::act(message.trim(), request) {
+        Some(Ok(acts)) => return call(acts, request),
+        Some(Err(why)) => return say(words(&why), WORD_PACE),
+        None => {}
+    }
     match Script::parse(message) {
         Script::Echo(text) => say(words(text), Duration::ZERO),
         Script::Count { to, pace } => {
@@ -159,14 +194,8 @@ fn answer(message: &str) -> Answer {
             let text = format!("I thought about it for {} ms.", wait.as_millis());
             sleep(wait).map(move |()| say(words(&text), WORD_PACE)).flatten_stream().boxed()
         }
-        Script::Tool { name, args } => {
-            // The same call has the same id each time: it is one of its kind within its run.
-            let call =
-                ToolCall { id: format!("call_{name}"), name: name.to_owned(), args, provider_state: None };
-            let end =
-                ModelEvent::End { finish_reason: FinishReason::ToolCalls, usage: None, provider_state: None };
-            stream::iter([Ok(ModelEvent::ToolCall(call)), Ok(end)]).boxed()
-        }
+        Script::Tools(acts) => call(acts, request),
+        Script::Steps { count, pace } => step(0, count, pace, request),
         Script::Fail(failure) => fail(failure),
         Script::Chat(message) => say(words(&chat(message)), WORD_PACE),
         Script::Help { problem: Some(problem) } => say(words(&format!("{problem}\n\n{HELP}")), WORD_PACE),
@@ -174,17 +203,79 @@ fn answer(message: &str) -> Answer {
     }
 }
 
-fn answer_results(results: &[ToolResult]) -> Answer {
+/// Calls tools. Each call of a conversation has another id.
+fn call(acts: Vec<Act>, request: &ModelRequest) -> Answer {
+    let messages = request.prompt.messages();
+    let earlier = messages.iter().map(|message| match message {
+        PromptMessage::Assistant { calls, .. } => calls.len(),
+        PromptMessage::User(_) | PromptMessage::ToolResults(_) => 0,
+    });
+    let first = earlier.sum::<usize>() + 1;
+    let calls = acts.into_iter().zip(first..).map(|(Act { name, args }, number)| {
+        let call = ToolCall { id: format!("call_{name}_{number}"), name, args, provider_state: None };
+        Ok(ModelEvent::ToolCall(call))
+    });
+    let end = ModelEvent::End { finish_reason: FinishReason::ToolCalls, usage: None, provider_state: None };
+    stream::iter(calls.chain([Ok(end)]).collect::<Vec<_>>()).boxed()
+}
+
+/// Works for a while, then reports how far it has come; after the last step it is done.
+fn step(done: u64, count: u64, pace: Duration, request: &ModelRequest) -> Answer {
+    if done >= count {
+        return say(words(&format!("Done: {count} steps.")), WORD_PACE);
+    }
+    let progress = (done + 1) as f64 / count as f64;
+    let message = format!("step {} of {count}", done + 1);
+    let args = serde_json::json!({ "progress": progress, "message": message, "confidence": 0.9 });
+    let report = call(vec![Act { name: "report_progress".to_owned(), args }], request);
+    sleep(pace).map(move |()| report).flatten_stream().boxed()
+}
+
+/// Goes on with what a stop of the server interrupted.
+fn resume(request: &ModelRequest) -> Answer {
+    let (message, done) = progress_of(request);
+    match Script::parse(&message) {
+        Script::Steps { count, pace } => step(done, count, pace, request),
+        _ => answer(&message, request),
+    }
+}
+
+/// The user's message that a run is about, and how many steps it has had.
+fn progress_of(request: &ModelRequest) -> (String, u64) {
+    let mut message = String::new();
+    let mut steps = 0;
+    for part in request.prompt.messages() {
+        match part {
+            PromptMessage::User(mut texts) => {
+                let text = texts.pop().unwrap_or_default();
+                // A run that goes on after a restart has no message of its own.
+                if text != RESUMED {
+                    (message, steps) = (text, 0);
+                }
+            }
+            PromptMessage::ToolResults(_) => steps += 1,
+            PromptMessage::Assistant { .. } => {}
+        }
+    }
+    (message, steps)
+}
+
+fn answer_results(results: &[ToolResult], request: &ModelRequest) -> Answer {
+    let (message, steps) = progress_of(request);
+    if let Script::Steps { count, pace } = Script::parse(&message) {
+        return step(steps, count, pace, request);
+    }
+    if results.iter().any(|result| result.name == "update_state" && result.outcome.is_ok())
+        && let Some(text) = tracker::summary(request)
+    {
+        return say(words(&text), WORD_PACE);
+    }
     let mut text = String::new();
     for ToolResult { name, outcome, .. } in results {
         match outcome {
             Ok(Value::String(result)) => text.push_str(&format!("`{name}` says: {result}\n")),
             Ok(result) => text.push_str(&format!("`{name}` says:\n\n```json\n{result:#}\n```\n")),
-            // This model has nothing to say without the result.
-            Err(why) => {
-                let error = ModelError::new(ModelErrorKind::Tool, format!("the tool {name:?} failed: {why}"));
-                return stream::iter([Err(error)]).boxed();
-            }
+            Err(why) => text.push_str(&format!("`{name}` failed: {why}\n")),
         }
     }
     say(words(&text), WORD_PACE)
@@ -295,7 +386,7 @@ Excepteur sint occaecat cupidatat non proident, sunt in culpa qui officia deseru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::conversation::Prompt;
+    use crate::core::{conversation::Prompt, ports::ToolSpec};
 
     async fn ask(message: &str) -> Vec<Result<ModelEvent, ModelError>> {
         let messages = vec![PromptMessage::User(vec!["before".to_owned(), message.to_owned()])];
@@ -378,8 +469,81 @@ mod tests {
         let badly = vec![PromptMessage::ToolResults(vec![result(Err("no such tool".to_owned()))])];
 
         assert!(text(&ask_with(well).await).contains("noon"));
-        let events = ask_with(badly).await;
-        assert!(matches!(events[..], [Err(ModelError { kind: ModelErrorKind::Tool, .. })]), "{events:?}");
+        assert!(text(&ask_with(badly).await).contains("`clock` failed: no such tool"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_calls_several_tools_at_once() {
+        let events = ask("/tool clock\n/tool clock {\"timezone\":\"UTC\"}\n/tool other").await;
+
+        let calls: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Ok(ModelEvent::ToolCall(call)) => Some(call.id.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(calls, ["call_clock_1", "call_clock_2", "call_other_3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_works_in_steps_and_reports_each() {
+        let mut messages = vec![PromptMessage::User(vec!["/steps 3 100".to_owned()])];
+        for step in 1..=3_u32 {
+            let mut events = ask_with(messages.clone()).await;
+            let Ok(ModelEvent::ToolCall(call)) = events.remove(0) else { panic!("{events:?}") };
+            assert_eq!(call.args["progress"], f64::from(step) / 3.0);
+            let result =
+                ToolResult { id: call.id.clone(), name: call.name.clone(), outcome: Ok("noted".into()) };
+            messages.push(PromptMessage::Assistant {
+                text: String::new(),
+                calls: vec![call],
+                provider_state: None,
+            });
+            messages.push(PromptMessage::ToolResults(vec![result]));
+        }
+
+        assert_eq!(text(&ask_with(messages).await), "Done: 3 steps.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_a_fight_in_the_document_that_it_is_told_of() {
+        let spec = |name: &str| ToolSpec {
+            name: name.to_owned(),
+            description: String::new(),
+            parameters: Value::Null,
+        };
+        let ask = async |message: &str, state: &str| {
+            let request = ModelRequest {
+                model: "demo".to_owned(),
+                prompt: Prompt::new(
+                    format!("Keep it.\n\nThe document:\n{state}"),
+                    [PromptMessage::User(vec![message.to_owned()])],
+                ),
+                temperature: None,
+                max_tokens: None,
+                tools: vec![spec("update_state")],
+            };
+            ScriptedModel.stream(request).collect::<Vec<_>>().await
+        };
+        const STATE: &str = r#"{"round":1,"turn":1,"combatants":[
+            {"name":"Mira","hp":5,"max_hp":9,"conditions":[]},{"name":"Goblin","hp":7,"max_hp":7,"conditions":["prone"]}]}"#;
+        let state = STATE.replace('\n', "");
+        let patch = |events: &[Result<ModelEvent, ModelError>]| match &events[0] {
+            Ok(ModelEvent::ToolCall(call)) => call.args["patch"].clone(),
+            other => panic!("{other:?}"),
+        };
+
+        let hit = patch(&ask("/hit goblin 30", &state).await);
+        assert_eq!(hit, serde_json::json!([{ "op": "replace", "path": "/combatants/1/hp", "value": 0 }]));
+        let heal = patch(&ask("/heal Mira 100", &state).await);
+        assert_eq!(heal[0]["value"], 9);
+        let stands = patch(&ask("/condition Goblin prone", &state).await);
+        assert_eq!(stands, serde_json::json!([{ "op": "remove", "path": "/combatants/1/conditions/0" }]));
+        let next = patch(&ask("/next", &state).await);
+        assert_eq!((&next[0]["value"], &next[1]["value"]), (&0.into(), &2.into()));
+        assert!(text(&ask("/hit Dragon 1", &state).await).contains("there are Mira, Goblin"));
+        assert!(text(&ask("/next", "no document").await).contains("no fight here"));
     }
 
     #[tokio::test(start_paused = true)]

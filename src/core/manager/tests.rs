@@ -70,11 +70,12 @@ impl Fixture {
             temperature: None,
             max_tokens: None,
             on_busy: OnBusy::Queue,
+            max_steps: 16,
             initial_state: None,
             tools: Vec::new(),
         };
         let profiles = Arc::new(Profiles::new(vec![profile]));
-        let manager = AgentManager::new(profiles, store.clone(), bus, idle_after).start();
+        let manager = AgentManager::new(profiles, store.clone(), bus, idle_after, 2).start();
         Self { store, manager: Manager::new(manager) }
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    conversation::Conversation,
+    conversation::{Conversation, Extra},
     event::{Event, Queued, Timestamp, Trigger},
     ids::{Principal, Seq, SessionId, Topic},
     ports::PromptMessage,
@@ -18,8 +18,8 @@ struct Bench {
     run: Run,
     log: Log,
     now: Instant,
-    /// Batches that the run has asked for and that are not in the log yet.
-    pending: Vec<Vec<Entry>>,
+    /// Batches that are not in the log yet, and what the run is told once they are.
+    pending: Vec<(Vec<Entry>, Input)>,
     model_called: bool,
     calls: Vec<ToolCall>,
     shown: Vec<Ephemeral>,
@@ -27,13 +27,29 @@ struct Bench {
     saved: Vec<String>,
     saving: bool,
     reminders: usize,
+    pauses: usize,
     finished: Option<Outcome>,
 }
 
-#[derive(Default)]
 struct Log {
     events: Vec<Arc<Event>>,
     conversation: Conversation,
+    state: SessionState,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let created = Durable::SessionCreated {
+            owner: Principal::local(),
+            agent_name: String::new(),
+            title: None,
+            forked_from: None,
+        };
+        let topic = Topic::Session(SessionId::new(&"helper".parse().unwrap(), 100));
+        let created = Event::durable(topic, "e".into(), 1, Timestamp(0), created.into());
+        let state = SessionState::begin(&created).unwrap();
+        Self { events: Vec::new(), conversation: Conversation::default(), state }
+    }
 }
 
 impl Log {
@@ -43,6 +59,7 @@ impl Log {
             let topic = Topic::Session(SessionId::new(&"helper".parse().unwrap(), 100));
             let event = Arc::new(Event::durable(topic, "e".into(), seq, Timestamp(0), entry));
             self.conversation.apply(&event);
+            self.state.apply(&event);
             self.events.push(event);
         }
     }
@@ -103,16 +120,17 @@ impl Bench {
     fn new(log: Log) -> Self {
         let (run_id, now) = (RunId::new(), Instant::now());
         Self {
-            run: Run::starting(run_id, "demo", now),
+            run: Run::starting(run_id, "demo", 16, now),
             log,
             now,
-            pending: vec![vec![user_message(run_id, "hello"), run_started(run_id)]],
+            pending: vec![(vec![user_message(run_id, "hello"), run_started(run_id)], Input::Committed)],
             model_called: false,
             calls: Vec::new(),
             shown: Vec::new(),
             saved: Vec::new(),
             saving: false,
             reminders: 0,
+            pauses: 0,
             finished: None,
         }
     }
@@ -132,7 +150,8 @@ impl Bench {
                     assert!(self.run.handle(Input::Prompted(WINDOW), self.now).is_empty());
                 }
                 Effect::DropModel => self.model_called = false,
-                Effect::CallTools(calls) => self.calls = calls,
+                Effect::CallTools(calls) => self.calls.extend(calls),
+                Effect::Paused => self.pauses += 1,
                 Effect::DropTools => self.calls.clear(),
                 Effect::Show(event) => self.shown.push(event),
                 Effect::Save { text, .. } => {
@@ -140,7 +159,9 @@ impl Bench {
                     self.saved.push(text);
                 }
                 Effect::Remind(_) => self.reminders += 1,
-                Effect::Append(entries) | Effect::End(entries, _) => self.pending.push(entries),
+                Effect::Append(entries) | Effect::End(entries, _) => {
+                    self.pending.push((entries, Input::Committed));
+                }
                 Effect::Finished(outcome) => {
                     assert!(self.finished.replace(outcome).is_none(), "a run ends once");
                 }
@@ -151,9 +172,9 @@ impl Bench {
     /// The oldest batch that is on its way gets into the log.
     fn commit(&mut self) {
         if !self.pending.is_empty() {
-            let entries = self.pending.remove(0);
+            let (entries, then) = self.pending.remove(0);
             self.log.append(entries);
-            self.feed(Input::Committed);
+            self.feed(then);
         }
     }
 
@@ -167,6 +188,10 @@ impl Bench {
         self.feed(Input::Text(text.to_owned()));
     }
 
+    fn ask_for(&mut self, call: ToolCall) {
+        self.feed(Input::ToolCall { call, needs_approval: false });
+    }
+
     fn end_model(&mut self) {
         let finish_reason = FinishReason::Stop;
         self.feed(Input::ModelEnded { finish_reason, usage: None, provider_state: None });
@@ -178,7 +203,58 @@ impl Bench {
     }
 
     fn end_tool(&mut self, id: &str, outcome: Result<Value, Problem>) {
-        self.feed(Input::ToolEnded { tool_call_id: id.to_owned(), outcome });
+        self.calls.retain(|call| call.id != id);
+        self.feed(Input::ToolEnded { tool_call_id: id.to_owned(), outcome, done: Vec::new() });
+    }
+
+    /// Somebody allows or denies a call, as the agent has it done; whether that could be.
+    fn settle(&mut self, id: &str, decision: Decision) -> bool {
+        if self.run.asked(id).is_none() {
+            return false;
+        }
+        let end = self.run.denied(id, Some("no")).filter(|_| decision == Decision::Denied);
+        let resolved = Durable::ApprovalResolved {
+            tool_call_id: id.to_owned(),
+            decision,
+            by: Some(Principal::local()),
+            reason: None,
+            args: None,
+        };
+        let entries = std::iter::once(Entry::of_run(self.run.id(), resolved)).chain(end).collect();
+        self.feed(Input::Settling { tool_call_id: id.to_owned() });
+        let settled = Input::Settled { tool_call_id: id.to_owned(), decision, args: None };
+        self.pending.push((entries, settled));
+        true
+    }
+
+    /// The store refuses somebody's answer, if that is what comes next.
+    fn refuse_settlement(&mut self) {
+        if let Some((_, Input::Settled { tool_call_id, .. })) = self.pending.first() {
+            let tool_call_id = tool_call_id.clone();
+            self.pending.remove(0);
+            self.feed(Input::Unsettled { tool_call_id });
+        }
+    }
+
+    /// The agent dies, and another finds the log: with a run that only waits it goes on.
+    fn crash(self) -> Self {
+        let mut log = self.log;
+        let Some(run_id) = log.open_run() else { return Self::new(log) };
+        let waiting = log.conversation.waiting_run(run_id, &log.state.approvals);
+        let is_streaming = !self.run.step.text.is_empty();
+        if let Some(waiting) =
+            waiting.filter(|run| !is_streaming && (!run.calls.is_empty() || self.run.is_paused()))
+        {
+            let mut bench = Self::new(log);
+            bench.pending.clear();
+            bench.run = Run::waiting(waiting, "demo", 16, bench.now);
+            bench.feed(Input::Restored);
+            return bench;
+        }
+        let text = Some((self.run.step.message_id, self.run.step.text.clone()));
+        let open_calls = log.conversation.open_calls();
+        log.append(crashed(run_id, "demo", text, open_calls));
+        Self::new(log)
     }
 
     fn last_response(&self) -> &AgentResponse {
@@ -363,8 +439,8 @@ fn a_failure_without_text_has_no_response() {
 fn tools_are_called_once_the_calls_are_in_the_log() {
     let mut bench = Bench::started();
     bench.say("let me see");
-    bench.feed(Input::ToolCall(call("a")));
-    bench.feed(Input::ToolCall(call("b")));
+    bench.ask_for(call("a"));
+    bench.ask_for(call("b"));
     bench.end_model();
     assert!(bench.calls.is_empty());
     bench.model_called = false;
@@ -403,7 +479,7 @@ fn tools_are_called_once_the_calls_are_in_the_log() {
 fn a_stop_closes_every_open_call_first() {
     let mut bench = Bench::started();
     for id in ["a", "b"] {
-        bench.feed(Input::ToolCall(call(id)));
+        bench.ask_for(call(id));
     }
     bench.end_model();
     bench.commit();
@@ -417,6 +493,157 @@ fn a_stop_closes_every_open_call_first() {
     assert_eq!(bench.finished, Some(Outcome::Cancelled));
 }
 
+/// A step with calls of which the last needs to be allowed, in the log.
+fn asking(ids: &[&str]) -> Bench {
+    let mut bench = Bench::started();
+    for (at, id) in ids.iter().enumerate() {
+        bench.feed(Input::ToolCall { call: call(id), needs_approval: at + 1 == ids.len() });
+    }
+    bench.end_model();
+    bench.model_called = false;
+    bench.commit_all();
+    bench
+}
+
+fn last_status(bench: &Bench) -> Option<AgentStatus> {
+    let statuses = bench.shown.iter().rev().filter_map(|event| match event {
+        Ephemeral::AgentStatus(status) => Some(*status),
+        _ => None,
+    });
+    statuses.into_iter().next()
+}
+
+#[test]
+fn a_call_that_must_be_allowed_waits_and_the_others_do_not() {
+    let mut bench = asking(&["a", "b"]);
+    assert_eq!(bench.calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(bench.log.names().last(), Some(&"approval_requested"));
+    assert_eq!(last_status(&bench), Some(AgentStatus::CallingTool));
+    bench.end_tool("a", Ok(1.into()));
+    bench.commit_all();
+    assert_eq!(last_status(&bench), Some(AgentStatus::WaitingApproval));
+    assert!(!bench.model_called);
+
+    assert!(bench.settle("b", Decision::Approved));
+    assert!(!bench.settle("b", Decision::Denied), "the first answer counts");
+    assert!(bench.calls.is_empty(), "not before it is in the log");
+    bench.commit_all();
+    assert_eq!(bench.calls[0].id, "b");
+    bench.end_tool("b", Ok(2.into()));
+    bench.commit_all();
+
+    assert!(bench.model_called);
+}
+
+#[test]
+fn a_call_that_is_denied_is_not_made_and_the_model_is_told() {
+    let mut bench = asking(&["a"]);
+    bench.settle("a", Decision::Denied);
+    bench.commit_all();
+
+    assert!(bench.calls.is_empty());
+    assert!(bench.model_called);
+    let messages = bench.log.conversation.prompt(1_000_000, 0, &Extra::default()).unwrap().0.messages();
+    let Some(PromptMessage::ToolResults(results)) = messages.last() else { panic!("{messages:?}") };
+    assert!(results[0].outcome.as_ref().unwrap_err().contains("did not allow this call: no"), "{results:?}");
+}
+
+#[test]
+fn a_call_that_nobody_answers_is_denied_in_time() {
+    let mut bench = asking(&["a"]);
+    assert!(bench.reminders > 0);
+    bench.now += APPROVAL_TIME - Duration::from_secs(1);
+    bench.feed(Input::Reminded);
+    assert!(bench.run.asked("a").is_some());
+
+    bench.now += Duration::from_secs(1);
+    bench.feed(Input::Reminded);
+    assert!(bench.run.asked("a").is_none());
+    bench.commit_all();
+
+    assert!(bench.model_called);
+    assert_eq!(bench.log.state.approvals, []);
+}
+
+#[test]
+fn a_stop_while_a_call_is_being_denied_ends_it_once() {
+    let mut bench = asking(&["a"]);
+    bench.settle("a", Decision::Denied);
+    bench.feed(Input::Stop(EndReason::Stopped));
+    bench.commit_all();
+
+    assert_eq!(bench.finished, Some(Outcome::Cancelled));
+    assert_eq!(bench.log.names().iter().filter(|name| **name == "tool_call.end").count(), 1);
+}
+
+#[test]
+fn an_answer_that_the_store_refuses_can_be_given_again() {
+    let mut bench = asking(&["a"]);
+    bench.settle("a", Decision::Denied);
+    bench.refuse_settlement();
+
+    assert!(bench.settle("a", Decision::Approved));
+    bench.commit_all();
+    assert_eq!(bench.calls.len(), 1);
+}
+
+#[test]
+fn a_run_that_waits_for_approval_outlives_its_agent() {
+    let mut bench = asking(&["a"]).crash();
+    assert_eq!(bench.run.asked("a").map(|call| call.name.as_str()), Some("clock"));
+    assert_eq!(last_status(&bench), Some(AgentStatus::WaitingApproval));
+
+    bench.settle("a", Decision::Approved);
+    bench.commit_all();
+    bench.end_tool("a", Ok(1.into()));
+    bench.commit_all();
+    assert!(bench.model_called);
+    bench.say("done");
+    bench.end_model();
+    bench.commit_all();
+    assert_eq!(bench.finished, Some(Outcome::Completed));
+}
+
+#[test]
+fn a_call_that_was_being_made_is_not_made_again_after_a_crash() {
+    let mut bench = asking(&["a", "b"]);
+    bench = bench.crash();
+
+    assert_eq!(bench.log.open_run(), None);
+    let names = bench.log.names();
+    assert_eq!(names[names.len() - 4..], ["tool_call.end", "tool_call.end", "error", "run_finished"]);
+}
+
+#[test]
+fn a_pause_takes_effect_at_the_next_step() {
+    let mut bench = Bench::started();
+    bench.feed(Input::Pause(true));
+    bench.ask_for(call("a"));
+    bench.end_model();
+    bench.model_called = false;
+    bench.commit_all();
+    bench.end_tool("a", Ok(1.into()));
+    assert_eq!(bench.pauses, 0);
+    bench.commit_all();
+    assert_eq!((bench.pauses, bench.model_called), (1, false));
+
+    bench = bench.crash();
+    assert!(bench.run.is_paused(), "it outlives its agent");
+    bench.feed(Input::Resume);
+    assert!(bench.model_called);
+}
+
+#[test]
+fn two_calls_of_one_id_are_told_apart() {
+    let mut bench = Bench::started();
+    bench.ask_for(call("a"));
+    bench.ask_for(call("a"));
+    bench.end_model();
+    bench.commit_all();
+
+    assert_eq!(bench.calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ["a", "a_2"]);
+}
+
 #[test]
 fn a_model_that_only_calls_tools_is_ended() {
     let mut bench = Bench::started();
@@ -425,7 +652,7 @@ fn a_model_that_only_calls_tools_is_ended() {
             break;
         }
         let id = format!("call-{round}");
-        bench.feed(Input::ToolCall(call(&id)));
+        bench.ask_for(call(&id));
         bench.end_model();
         bench.commit_all();
         bench.end_tool(&id, Ok(1.into()));
@@ -463,8 +690,14 @@ fn the_context_is_counted_by_the_provider_or_estimated() {
 enum Step {
     Commit,
     Text(String),
-    /// A call with this id, so that ids repeat within a run.
-    Call(u8),
+    /// A call with this id, so that ids repeat within a run; or one that somebody must allow.
+    Call(u8, bool),
+    Settle(u8, Decision),
+    RefuseSettlement,
+    /// Time passes: nobody has answered.
+    Expire,
+    Pause,
+    Resume,
     EndModel,
     FailModel,
     EndTool(u8, bool),
@@ -477,7 +710,13 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Commit),
         4 => prop_oneof![Just(String::new()), Just("hi 😀".to_owned())].prop_map(Step::Text),
-        3 => (0..3_u8).prop_map(Step::Call),
+        4 => (0..3_u8, any::<bool>()).prop_map(|(id, asks)| Step::Call(id, asks)),
+        4 => (0..3_u8, prop_oneof![Just(Decision::Approved), Just(Decision::Denied)])
+            .prop_map(|(id, decision)| Step::Settle(id, decision)),
+        1 => Just(Step::RefuseSettlement),
+        1 => Just(Step::Expire),
+        1 => Just(Step::Pause),
+        1 => Just(Step::Resume),
         3 => Just(Step::EndModel),
         1 => Just(Step::FailModel),
         4 => (0..3_u8, any::<bool>()).prop_map(|(id, well)| Step::EndTool(id, well)),
@@ -499,22 +738,34 @@ fn play(steps: Vec<Step>) -> Log {
         match step {
             Step::Commit => bench.commit(),
             Step::Text(text) => bench.say(&text),
-            Step::Call(id) => bench.feed(Input::ToolCall(call(&format!("call-{id}")))),
+            Step::Call(id, needs_approval) => {
+                let call = call(&format!("call-{id}"));
+                bench.feed(Input::ToolCall { call, needs_approval });
+            }
+            Step::Settle(id, decision) => {
+                let asked: Vec<_> =
+                    bench.log.state.approvals.iter().map(|asked| asked.tool_call_id.clone()).collect();
+                if let Some(id) = asked.get(id as usize % asked.len().max(1)) {
+                    bench.settle(id, decision);
+                }
+            }
+            Step::RefuseSettlement => bench.refuse_settlement(),
+            Step::Expire => {
+                bench.now += APPROVAL_TIME;
+                bench.feed(Input::Reminded);
+            }
+            Step::Pause => bench.feed(Input::Pause(true)),
+            Step::Resume => bench.feed(Input::Resume),
             Step::EndModel => bench.end_model(),
             Step::FailModel => bench.feed(Input::ModelFailed(failure())),
             Step::EndTool(id, well) => {
-                bench.end_tool(&format!("call-{id}"), if well { Ok(1.into()) } else { Err(failure()) });
+                let called: Vec<_> = bench.calls.iter().map(|call| call.id.clone()).collect();
+                if let Some(id) = called.get(id as usize % called.len().max(1)) {
+                    bench.end_tool(id, if well { Ok(1.into()) } else { Err(failure()) });
+                }
             }
             Step::Stop(reason) => bench.feed(Input::Stop(reason)),
-            Step::Crash => {
-                let mut log = bench.log;
-                if let Some(run_id) = log.open_run() {
-                    let text = Some((bench.run.step.message_id, bench.run.step.text.clone()));
-                    let open_calls = log.conversation.open_calls();
-                    log.append(crashed(run_id, "demo", text, open_calls));
-                }
-                bench = Bench::new(log);
-            }
+            Step::Crash => bench = bench.crash(),
         }
         if bench.finished.is_some() {
             bench = Bench::new(bench.log);
@@ -579,15 +830,27 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
 
     #[test]
+    fn providers_accept_the_conversation_wherever_the_log_ends(
+        steps in proptest::collection::vec(step(), 0..40)
+    ) {
+        let log = play(steps);
+        let mut conversation = Conversation::default();
+        for event in &log.events {
+            conversation.apply(event);
+            check_accepted(&conversation.prompt(1_000_000, 0, &Extra::default()).unwrap().0.messages());
+        }
+    }
+
+    #[test]
     fn any_sequence_leaves_a_conversation_that_providers_accept(
         steps in proptest::collection::vec(step(), 0..80)
     ) {
         let log = play(steps);
         check_log(&log);
-        check_accepted(&log.conversation.prompt(1_000_000, 0).unwrap().0.messages());
+        check_accepted(&log.conversation.prompt(1_000_000, 0, &Extra::default()).unwrap().0.messages());
         // Also wherever the oldest turns have to be left out.
         for window in [60, 120, 400] {
-            if let Ok((prompt, _)) = log.conversation.prompt(window, 10) {
+            if let Ok((prompt, _)) = log.conversation.prompt(window, 10, &Extra::default()) {
                 check_accepted(&prompt.messages());
             }
         }
@@ -596,16 +859,8 @@ proptest! {
     #[test]
     fn the_fold_of_the_session_ends_idle(steps in proptest::collection::vec(step(), 0..80)) {
         let log = play(steps);
-        let created = Durable::SessionCreated {
-            owner: Principal::local(),
-            agent_name: String::new(),
-            title: None,
-            forked_from: None,        };
-        let topic = Topic::Session(SessionId::new(&"helper".parse().unwrap(), 100));
-        let created = Event::durable(topic, "e".into(), 1, Timestamp(0), created.into());
-        let mut state = SessionState::begin(&created).unwrap();
-        log.events.iter().for_each(|event| state.apply(event));
-        assert_eq!((state.run, state.queue.len()), (None, 0));
+        let state = &log.state;
+        assert_eq!((state.run, state.queue.len(), state.approvals.len()), (None, 0, 0));
         assert_eq!(state.record.status, crate::core::session::SessionStatus::Idle);
     }
 }

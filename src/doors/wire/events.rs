@@ -442,7 +442,7 @@ pub struct Session<'a> {
     /// What the session was made for, where that is a task.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
-    task: Option<Task<'a>>,
+    task: Option<Box<Task<'a>>>,
 }
 
 /// A task as lists show it.
@@ -822,7 +822,7 @@ impl<'a> Session<'a> {
             updated_at: record.updated_at,
             epoch: record.epoch.as_str(),
             head: record.head,
-            task: Task::of(record),
+            task: Task::of(record).map(Box::new),
         }
     }
 }
