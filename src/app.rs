@@ -20,13 +20,16 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::{AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings},
+    config::{
+        AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings,
+        ToolOrigin,
+    },
     core::{
         bus::{Bus, EventBus},
         event::AgentCard,
         manager::{AgentManager, Manager},
-        ports::{ModelError, ModelProvider, Store},
-        profile::{AgentProfile, Profiles},
+        ports::{ModelError, ModelProvider, Store, ToolSource},
+        profile::{AgentProfile, Profiles, ToolGroup},
     },
     doors::{
         self, DoorSettings, Doors,
@@ -42,6 +45,7 @@ use crate::{
         memory::MemoryStore,
         sqlite::{self, SqliteOptions, SqliteReader, SqliteStore},
     },
+    tools::builtin::BuiltinTools,
 };
 
 /// Connections that wait to be accepted. With a short queue the kernel drops some of a thousand that come at
@@ -60,8 +64,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the store gets to write what is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tasks that run at the same time; the others wait.
-const TASKS_AT_ONCE: usize = 4;
 /// Tokens of a model that nobody knows the window of.
 const UNKNOWN_WINDOW: u64 = 32_768;
 
@@ -93,9 +95,9 @@ impl App {
         };
         let manager = {
             let (profiles, store, bus) = (profiles.clone(), store.clone(), bus.clone());
-            let idle = settings.session_idle;
+            let (idle, tasks_at_once) = (settings.session_idle, settings.tasks_at_once);
             Manager::new(AgentManager::start_in_arbiter(&core.handle(), move |_| {
-                AgentManager::new(profiles, store, bus, idle, TASKS_AT_ONCE)
+                AgentManager::new(profiles, store, bus, idle, tasks_at_once)
             }))
         };
         let doors = web::Data::new(Doors {
@@ -271,6 +273,7 @@ const fn api(kind: ProviderKind) -> Api {
 /// The agents with their models, and the models that they use.
 fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>) {
     let scripted: Arc<dyn ModelProvider> = Arc::new(ScriptedModel);
+    let builtin: Arc<dyn ToolSource> = Arc::new(BuiltinTools::default());
     let mut profiles = Vec::new();
     let mut models: Vec<Model> = Vec::new();
     for agent in &settings.agents {
@@ -288,6 +291,13 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
         if !models.iter().any(|model| model.id == card.model) {
             models.push(model_of(&card, settings));
         }
+        let tools = agent.tools.iter().filter_map(|chosen| {
+            let source = match &chosen.source {
+                ToolOrigin::BuiltIn => builtin.clone(),
+                ToolOrigin::Mcp(_) => return None,
+            };
+            Some(ToolGroup { source, origin: chosen.source.to_string(), choice: chosen.choice.clone() })
+        });
         profiles.push(AgentProfile {
             card,
             system_prompt: agent.system_prompt.clone(),
@@ -297,9 +307,9 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             on_busy: agent.on_busy,
-            max_steps: 16,
-            initial_state: None,
-            tools: Vec::new(),
+            max_steps: agent.max_steps,
+            initial_state: agent.initial_state.clone(),
+            tools: tools.collect(),
         });
     }
     (Profiles::new(profiles), models)

@@ -4,6 +4,7 @@
 //! where it stands, what was expected and, where it looks like a slip, the nearest right name.
 
 pub mod agents;
+pub mod tools;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use std::{
 use secrecy::SecretString;
 
 pub use agents::{AgentSettings, ModelName, ProviderKind, ProviderSettings};
+pub use tools::{ChosenTools, McpSettings, McpTransport, ToolOrigin};
 
 /// What the server runs with.
 #[derive(Debug)]
@@ -29,10 +31,14 @@ pub struct Settings {
     pub outbox_bytes: usize,
     pub heartbeat_secs: u32,
     pub session_idle: Duration,
+    /// Tasks that run at the same time; the others wait.
+    pub tasks_at_once: usize,
     pub drain: Duration,
     pub agents: Vec<AgentSettings>,
     /// The providers that agents use, by name. The built-in demo model is none.
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The servers of tools that agents use, by name.
+    pub mcp: BTreeMap<String, McpSettings>,
     /// What should be mended, though the server can run.
     pub warnings: Vec<String>,
 }
@@ -100,6 +106,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("DUOLOGUE_OUTBOX_BYTES", "1048576"),
     ("DUOLOGUE_HEARTBEAT_SECS", "25"),
     ("DUOLOGUE_SESSION_IDLE_SECS", "900"),
+    ("DUOLOGUE_MAX_RUNNING_TASKS", "4"),
     ("DUOLOGUE_DRAIN_SECS", "10"),
     ("RUST_LOG", "info"),
 ];
@@ -139,6 +146,16 @@ impl Environment {
     /// A secret, if the variable is set to something.
     pub fn secret(&self, key: &str) -> Option<SecretString> {
         self.text(key).map(|(text, _)| SecretString::from(text))
+    }
+
+    /// Variables that a program needs to run at all, wherever it comes from; no secret is among them.
+    fn ordinary(&self) -> impl Iterator<Item = (&str, &str)> {
+        const NAMES: &[&str] = &["PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+        let is_ordinary = |name: &str| NAMES.contains(&name) || name.starts_with("LC_");
+        self.0
+            .iter()
+            .filter(move |(name, _)| is_ordinary(name))
+            .map(|(name, value)| (name.as_str(), value.text.as_str()))
     }
 
     fn text(&self, key: &str) -> Option<(&str, &Value)> {
@@ -255,17 +272,21 @@ impl Settings {
             outbox_bytes: environment.number("DUOLOGUE_OUTBOX_BYTES", 4 * KIB..=1024 * MIB)?,
             heartbeat_secs: u32::try_from(heartbeat_secs).unwrap_or(u32::MAX),
             session_idle: environment.seconds("DUOLOGUE_SESSION_IDLE_SECS", 1..=31_536_000)?,
+            tasks_at_once: environment.number("DUOLOGUE_MAX_RUNNING_TASKS", 1..=1_000)?,
             drain: environment.seconds("DUOLOGUE_DRAIN_SECS", 0..=86_400)?,
             agents: Vec::new(),
             providers: BTreeMap::new(),
+            mcp: BTreeMap::new(),
             warnings: environment.unknown_keys().collect(),
         };
         let path = PathBuf::from(environment.text_or_default("DUOLOGUE_AGENTS"));
         let file = read_agents(&path)?;
-        let agents::Checked { agents, providers } =
+        let agents::Checked { agents, providers, mcp, warnings } =
             agents::check(&path.display().to_string(), &file, environment)?;
         settings.agents = agents;
         settings.providers = providers;
+        settings.mcp = mcp;
+        settings.warnings.extend(warnings);
         Ok(settings)
     }
 

@@ -18,7 +18,7 @@
 //!
 //! - [`core`] — the product: the actors, the run as a state machine, the ports. No wire format, no vendor.
 //! - [`doors`] — the ways in and out: two sockets, exports, health, the web UI.
-//! - [`providers`], [`store`] — adapters of the core's ports.
+//! - [`providers`], [`tools`], [`store`] — adapters of the core's ports.
 //! - [`access`] — who may come in.
 //! - [`config`] — settings, checked; the only reader of the environment.
 //! - [`app`] — the wiring; the only place that names concrete adapters.
@@ -36,3 +36,4 @@ pub mod doors;
 pub mod providers;
 pub mod store;
 pub mod telemetry;
+pub mod tools;

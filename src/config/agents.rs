@@ -1,4 +1,4 @@
-//! `agents.toml`: the agents, and the providers of their models.
+//! `agents.toml`: the agents, the providers of their models, and the servers of their tools.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Environment, SettingError, nearest};
+use super::{
+    Environment, SettingError, nearest,
+    tools::{self, ChosenTools, McpServer, McpSettings, ToolEntry},
+};
 use crate::core::{command::OnBusy, event::Role, ids::AgentId, profile::Seed};
 
 /// The built-in model.
@@ -31,8 +34,11 @@ const BUILT_IN: &[(ProviderKind, &str, Option<&str>)] = &[
     (ProviderKind::Xai, "xai", Some("XAI_API_KEY")),
 ];
 
-/// Keys of later versions: better refused than ignored.
-const NOT_BUILT: &[&str] = &["mcp", "tools"];
+/// How long providers and servers of tools are waited for, unless they have times of their own.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A run calls its model this often, unless its agent says otherwise.
+const DEFAULT_MAX_STEPS: u32 = 16;
 
 /// The API that a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,12 @@ pub struct AgentSettings {
     pub on_busy: OnBusy,
     pub temperature: Option<f64>,
     pub max_tokens: Option<u32>,
+    /// A run calls the model this often at most.
+    pub max_steps: u32,
+    /// Its tools, each source once, in the order in which the sources are first named.
+    pub tools: Vec<ChosenTools>,
+    /// What the document of every session begins as: an object.
+    pub initial_state: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +110,10 @@ pub struct ProviderSettings {
 pub struct Checked {
     pub agents: Vec<AgentSettings>,
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The servers of tools that agents use, by name.
+    pub mcp: BTreeMap<String, McpSettings>,
+    /// What should be mended, though the server can run.
+    pub warnings: Vec<String>,
 }
 
 // ---- as written ----
@@ -109,6 +125,8 @@ struct File {
     agents: Vec<Spanned<Agent>>,
     #[serde(default)]
     providers: BTreeMap<Spanned<String>, Spanned<Provider>>,
+    #[serde(default)]
+    mcp: BTreeMap<Spanned<String>, McpServer>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +144,10 @@ struct Agent {
     on_busy: Option<OnBusy>,
     temperature: Option<Spanned<f64>>,
     max_tokens: Option<Spanned<u32>>,
+    max_steps: Option<Spanned<u32>>,
+    #[serde(default)]
+    tools: Vec<Spanned<ToolEntry>>,
+    state: Option<Spanned<toml::Table>>,
 }
 
 #[derive(Deserialize)]
@@ -156,11 +178,12 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Checke
         return Err(SettingError::new(name, problem));
     }
     let providers = providers(&source, file.providers, environment)?;
+    let mcp = tools::servers(&source, file.mcp, environment)?;
     let mut agents = Vec::new();
     let mut ids = BTreeSet::new();
     for agent in file.agents {
         let id = agent.get_ref().id.clone();
-        let agent = check_agent(&source, agent.into_inner(), &providers)?;
+        let agent = check_agent(&source, agent.into_inner(), &providers, &mcp)?;
         if !ids.insert(agent.id.clone()) {
             return Err(source.error(&id.span(), "id", format!("there is another agent {:?}", agent.id)));
         }
@@ -174,7 +197,11 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Checke
         })
         .collect();
     let providers = providers.into_iter().filter(|(name, _)| used.contains(name)).collect();
-    Ok(Checked { agents, providers })
+    let used: BTreeSet<_> =
+        agents.iter().flat_map(|agent| &agent.tools).filter_map(|tools| tools.source.server()).collect();
+    let mcp: BTreeMap<_, _> = mcp.into_iter().filter(|(name, _)| used.contains(name.as_str())).collect();
+    let warnings = mcp.iter().flat_map(|(name, server)| server.missing_variables(name)).collect();
+    Ok(Checked { agents, providers, mcp, warnings })
 }
 
 impl ProviderSettings {
@@ -190,7 +217,6 @@ fn providers(
     written: BTreeMap<Spanned<String>, Spanned<Provider>>,
     environment: &Environment,
 ) -> Result<BTreeMap<String, ProviderSettings>, SettingError> {
-    const TIMEOUT: Duration = Duration::from_secs(60);
     let mut providers = BTreeMap::new();
     for (kind, name, key_env) in BUILT_IN {
         let key = key_env.and_then(|key_env| environment.secret(key_env));
@@ -199,8 +225,8 @@ fn providers(
             base_url: None,
             key,
             key_env: key_env.map(str::to_owned),
-            first_token_timeout: TIMEOUT,
-            idle_timeout: TIMEOUT,
+            first_token_timeout: DEFAULT_TIMEOUT,
+            idle_timeout: DEFAULT_TIMEOUT,
         };
         providers.insert((*name).to_owned(), settings);
     }
@@ -232,7 +258,11 @@ fn check_provider(
         }
     };
     let base_url = match (provider.base_url, built_in) {
-        (Some(url), _) => Some(check_url(source, &url)?),
+        (Some(url), _) => {
+            // Paths are joined to it.
+            let url = check_url(source, &url, "base_url")?;
+            Some(if url.ends_with('/') { url } else { format!("{url}/") })
+        }
         (None, Some(_)) => None,
         (None, None) => {
             let problem =
@@ -241,19 +271,12 @@ fn check_provider(
         }
     };
     let key_env = match provider.api_key_env {
-        Some(variable) => Some(check_variable(source, &variable)?),
+        Some(variable) => Some(check_variable(source, &variable, "api_key_env")?),
         // A server of one's own needs no key unless one is named.
         None if base_url.is_some() => None,
         None => built_in.and_then(|built_in| built_in.key_env.clone()),
     };
-    let timeout = |value: Option<Spanned<u64>>, key: &str| match value {
-        None => Ok(Duration::from_secs(60)),
-        Some(secs) if (1..=3600).contains(secs.get_ref()) => Ok(Duration::from_secs(*secs.get_ref())),
-        Some(secs) => {
-            let problem = format!("expected 1 to 3600 seconds, found {}", secs.get_ref());
-            Err(source.error(&secs.span(), key, problem))
-        }
-    };
+    let timeout = |value, key| check_timeout(source, value, key);
     Ok(ProviderSettings {
         kind,
         base_url,
@@ -268,6 +291,7 @@ fn check_agent(
     source: &Source<'_>,
     agent: Agent,
     providers: &BTreeMap<String, ProviderSettings>,
+    mcp: &BTreeMap<String, McpSettings>,
 ) -> Result<AgentSettings, SettingError> {
     let id: AgentId = agent.id.get_ref().parse().map_err(|error: crate::core::ids::InvalidId| {
         let problem = format!("expected {}, found {:?}", error.expected, agent.id.get_ref());
@@ -293,6 +317,12 @@ fn check_agent(
     {
         return Err(source.error(&tokens.span(), "max_tokens", "expected at least 1 token".to_owned()));
     }
+    if let Some(steps) = &agent.max_steps
+        && !(1..=1000).contains(steps.get_ref())
+    {
+        let problem = format!("expected 1 to 1000 calls of the model, found {}", steps.get_ref());
+        return Err(source.error(&steps.span(), "max_steps", problem));
+    }
     let seeds = agent.seed_messages.into_iter().map(|SeedMessage { role, content }| Seed { role, content });
     Ok(AgentSettings {
         id,
@@ -305,6 +335,9 @@ fn check_agent(
         on_busy: agent.on_busy.unwrap_or_default(),
         temperature: agent.temperature.map(Spanned::into_inner),
         max_tokens: agent.max_tokens.map(Spanned::into_inner),
+        max_steps: agent.max_steps.map_or(DEFAULT_MAX_STEPS, Spanned::into_inner),
+        tools: tools::choose(source, &agent.tools, mcp)?,
+        initial_state: agent.state.map(|state| tools::initial_state(source, state)).transpose()?,
     })
 }
 
@@ -346,19 +379,42 @@ fn kinds() -> Vec<&'static str> {
     BUILT_IN.iter().map(|(_, name, _)| *name).collect()
 }
 
-fn check_url(source: &Source<'_>, written: &Spanned<String>) -> Result<String, SettingError> {
+/// A time to wait that was written, or the usual one.
+pub(super) fn check_timeout(
+    source: &Source<'_>,
+    written: Option<Spanned<u64>>,
+    key: &str,
+) -> Result<Duration, SettingError> {
+    match written {
+        None => Ok(DEFAULT_TIMEOUT),
+        Some(secs) if (1..=3600).contains(secs.get_ref()) => Ok(Duration::from_secs(*secs.get_ref())),
+        Some(secs) => {
+            let problem = format!("expected 1 to 3600 seconds, found {}", secs.get_ref());
+            Err(source.error(&secs.span(), key, problem))
+        }
+    }
+}
+
+pub(super) fn check_url(
+    source: &Source<'_>,
+    written: &Spanned<String>,
+    key: &str,
+) -> Result<String, SettingError> {
     let url = written.get_ref();
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     if host.is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace))
     {
         let problem = format!("expected an http:// or https:// address, found {url:?}");
-        return Err(source.error(&written.span(), "base_url", problem));
+        return Err(source.error(&written.span(), key, problem));
     }
-    // Paths are joined to it.
-    Ok(if url.ends_with('/') { url.clone() } else { format!("{url}/") })
+    Ok(url.clone())
 }
 
-fn check_variable(source: &Source<'_>, written: &Spanned<String>) -> Result<String, SettingError> {
+pub(super) fn check_variable(
+    source: &Source<'_>,
+    written: &Spanned<String>,
+    key: &str,
+) -> Result<String, SettingError> {
     let name = written.get_ref();
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
@@ -367,17 +423,17 @@ fn check_variable(source: &Source<'_>, written: &Spanned<String>) -> Result<Stri
     }
     // Not shown: whoever put the key here by mistake should not find it in a log.
     let problem = "expected the name of an environment variable, not the key itself".to_owned();
-    Err(source.error(&written.span(), "api_key_env", problem))
+    Err(source.error(&written.span(), key, problem))
 }
 
 /// The file, for saying where something stands in it.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     name: &'a str,
     text: &'a str,
 }
 
 impl Source<'_> {
-    fn error(&self, span: &Range<usize>, key: &str, problem: String) -> SettingError {
+    pub(super) fn error(&self, span: &Range<usize>, key: &str, problem: String) -> SettingError {
         SettingError::new(format!("{} line {}: {key}", self.name, self.line(span.start)), problem)
     }
 
@@ -395,9 +451,6 @@ impl Source<'_> {
             // The message may go on over lines that quote the file.
             return SettingError::new(place, message.lines().next().unwrap_or(message));
         };
-        if NOT_BUILT.contains(&field) {
-            return SettingError::new(place, format!("{field:?} is not built yet; remove it"));
-        }
         let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
         let hint = match nearest(field, known.iter().copied()) {
             Some(near) => format!("did you mean {near:?}?"),

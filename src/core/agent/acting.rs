@@ -399,9 +399,19 @@ impl Agent {
 /// Whether a call could have these arguments.
 fn check_args(toolset: &Toolset, call: &ToolCall, args: Option<&Value>) -> Result<(), Problem> {
     match (toolset.find(&call.name), args) {
-        (Some(tool), Some(args)) => tool.source.check(&tool.name, args),
+        (Some(tool), Some(args)) => tool.source.check(&tool.name, args).map_err(in_command),
         _ => Ok(()),
     }
+}
+
+/// The same problem, of a field of the command that has the arguments.
+fn in_command(mut problem: Problem) -> Problem {
+    const ARGS: &str = "data.args";
+    if let Some(Value::String(field)) = problem.details.get_mut("field") {
+        field.insert_str(0, ARGS);
+        problem.message.insert_str(0, ARGS);
+    }
+    problem
 }
 
 fn no_such_tool(name: &str) -> Problem {

@@ -1,0 +1,4 @@
+//! What agents can do besides talking.
+
+pub mod builtin;
+mod schema;
