@@ -135,7 +135,7 @@ async fn fan_out_rounds(subscribers: usize, rounds: u64, deltas: u64) -> Duratio
     let bus = Bus::new(EventBus::new(Arc::new(MemoryStore::new(usize::MAX))).start());
     for _ in 0..subscribers {
         let (connection, subscriber) = (ConnectionId::new(), Arc::new(Counter::default()));
-        bus.notify(Connect { connection, caller: caller(), subscriber });
+        bus.notify(Connect { connection, caller: Some(caller()), subscriber });
     }
     let topic = topic();
     let created = bus.publish(&topic, Origin::New(caller()), vec![created().into()], Vec::new());
@@ -215,7 +215,7 @@ async fn resume_rounds(missed: u64, rounds: u64) -> Duration {
     let began = Instant::now();
     for _ in 0..rounds {
         let (connection, subscriber) = (ConnectionId::new(), Arc::new(Counter::default()));
-        bus.notify(Connect { connection, caller: caller(), subscriber: subscriber.clone() });
+        bus.notify(Connect { connection, caller: Some(caller()), subscriber: subscriber.clone() });
         let after = Position { epoch: head.epoch.clone(), seq: EVENTS - missed };
         let attached = bus.ask(Attach { connection, topic: topic.clone(), after }).await;
         assert_eq!(attached.expect("the bus lives").expect("it can be read"), Attached::Live);

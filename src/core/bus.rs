@@ -161,7 +161,8 @@ pub struct GetOpenMessage {
 #[rtype(result = "()")]
 pub struct Connect {
     pub connection: ConnectionId,
-    pub caller: Caller,
+    /// Without one it is told of nothing but what it is subscribed to: no list, no session that it created.
+    pub caller: Option<Caller>,
     pub subscriber: Arc<dyn Subscriber>,
 }
 

@@ -23,7 +23,7 @@ pub struct Connections {
 }
 
 struct Connection {
-    caller: Caller,
+    caller: Option<Caller>,
     subscriber: Arc<dyn Subscriber>,
     topics: HashSet<Topic>,
 }
@@ -36,26 +36,29 @@ pub enum NotSubscribed {
 }
 
 impl Connections {
-    pub fn insert(&mut self, id: ConnectionId, caller: Caller, subscriber: Arc<dyn Subscriber>) {
-        self.by_caller.entry(caller.clone()).or_default().push(id);
-        self.by_principal.entry(caller.principal.clone()).or_default().insert(id);
+    /// Takes a connection in; without a caller it is told of nothing but what it is subscribed to.
+    pub fn insert(&mut self, id: ConnectionId, caller: Option<Caller>, subscriber: Arc<dyn Subscriber>) {
+        if let Some(caller) = &caller {
+            self.by_caller.entry(caller.clone()).or_default().push(id);
+            self.by_principal.entry(caller.principal.clone()).or_default().insert(id);
+        }
         self.by_id.insert(id, Connection { caller, subscriber, topics: HashSet::new() });
     }
 
     /// Forgets a connection; what it was subscribed to.
     pub fn remove(&mut self, id: ConnectionId) -> HashSet<Topic> {
         let Some(connection) = self.by_id.remove(&id) else { return HashSet::new() };
-        let Caller { principal, .. } = &connection.caller;
-        if let Some(ids) = self.by_caller.get_mut(&connection.caller) {
+        let Some(caller) = &connection.caller else { return connection.topics };
+        if let Some(ids) = self.by_caller.get_mut(caller) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
-                self.by_caller.remove(&connection.caller);
+                self.by_caller.remove(caller);
             }
         }
-        if let Some(ids) = self.by_principal.get_mut(principal) {
+        if let Some(ids) = self.by_principal.get_mut(&caller.principal) {
             ids.remove(&id);
             if ids.is_empty() {
-                self.by_principal.remove(principal);
+                self.by_principal.remove(&caller.principal);
             }
         }
         connection.topics

@@ -331,6 +331,13 @@ pub enum TaskChange {
     Cancelled,
 }
 
+impl TaskChange {
+    /// Nothing more becomes of the task after it.
+    pub fn ends_task(&self) -> bool {
+        matches!(self, TaskChange::Completed | TaskChange::Failed { .. } | TaskChange::Cancelled)
+    }
+}
+
 /// Each part is `None` where the agent did not say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
@@ -588,7 +595,7 @@ impl Ephemeral {
     fn text_bytes(&self) -> usize {
         match self {
             Ephemeral::MessageDelta { text, .. } | Ephemeral::MessageSnapshot { text, .. } => text.len(),
-            Ephemeral::SessionListChanged(record) => record.title.as_ref().map_or(0, String::len),
+            Ephemeral::SessionListChanged(record) => record.weight(),
             Ephemeral::AgentList(cards) => {
                 cards.iter().map(|card| card.name.len() + card.description.len() + 128).sum()
             }

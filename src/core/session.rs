@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Problem,
-    event::{ContextUse, Durable, Event, Progress, Queued, TaskChange, Timestamp, Trigger},
+    event::{ContextUse, Durable, Event, Progress, Queued, TaskChange, Timestamp, Trigger, json_bytes},
     ids::{Epoch, MessageId, Principal, RunId, Seq, SessionId},
     shared_state::SharedState,
 };
@@ -280,10 +280,30 @@ impl SessionState {
         }
     }
 
+    /// Roughly the bytes that it occupies beside the events that it is the fold of, for limits.
+    pub fn weight(&self) -> usize {
+        const ITEM: usize = 64;
+        let approvals = self.approvals.iter().map(|a| ITEM + a.tool_call_id.len() + a.tool_name.len());
+        let suggestions = self.suggestions.iter().map(|item| ITEM + item.len());
+        self.record.weight()
+            + self.shared.weight()
+            + approvals.sum::<usize>()
+            + suggestions.sum::<usize>()
+            + ITEM * self.queue.len()
+    }
+
     /// Something is left to do: a run is open, messages wait for theirs, or a task for its turn.
     pub fn is_unfinished(&self) -> bool {
         let has_active_task = || self.record.task.as_ref().is_some_and(|task| task.status.is_active());
         self.run.is_some() || !self.queue.is_empty() || has_active_task()
+    }
+}
+
+impl SessionRecord {
+    /// Roughly the bytes of its texts, for limits.
+    pub fn weight(&self) -> usize {
+        let title = self.title.as_ref().map_or(0, String::len);
+        title + self.task.as_ref().map_or(0, |task| task.weight())
     }
 }
 
@@ -301,6 +321,28 @@ impl TaskRecord {
             problem: None,
             result: None,
         }
+    }
+
+    /// Whether `input` is all of it.
+    pub fn has_whole_input(&self) -> bool {
+        is_whole(&self.input, TASK_INPUT_CHARS)
+    }
+
+    /// Whether `result` is all of it.
+    pub fn has_whole_result(&self) -> bool {
+        self.result.as_ref().is_none_or(|result| is_whole(result, TASK_RESULT_CHARS))
+    }
+
+    /// Roughly the bytes that it occupies, for limits.
+    fn weight(&self) -> usize {
+        let problem = |problem: &Problem| problem.message.len() + json_bytes(&problem.details);
+        let texts = [&self.result, &self.progress.message];
+        let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        size_of::<Self>()
+            + self.name.len()
+            + self.input.len()
+            + texts
+            + self.problem.as_ref().map_or(0, problem)
     }
 }
 
@@ -321,6 +363,11 @@ fn beginning(text: &str, max_chars: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
+}
+
+/// Whether a text that a list shows is all there is: what was cut is longer by its mark.
+fn is_whole(text: &str, max_chars: usize) -> bool {
+    text.len() <= max_chars || text.chars().count() <= max_chars
 }
 
 /// Puts a run where it will go: those that interrupt before the others, each kind in its order.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use json_patch::{Patch, PatchErrorKind, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
 
-use super::error::{ErrorCode, Problem};
+use super::{
+    error::{ErrorCode, Problem},
+    event::json_bytes as heap_bytes,
+};
 
 /// Bytes of the document as JSON, at most.
 pub const MAX_STATE_BYTES: usize = 256 * 1024;
@@ -24,6 +27,7 @@ pub struct SharedState {
     pub version: u64,
     pub value: Arc<Value>,
     bytes: usize,
+    weight: usize,
 }
 
 impl Default for SharedState {
@@ -34,12 +38,18 @@ impl Default for SharedState {
 
 impl SharedState {
     pub fn new(version: u64, value: Value) -> Self {
-        Self { version, bytes: json_bytes(&value), value: Arc::new(value) }
+        let (bytes, weight) = (json_bytes(&value), heap_bytes(&value));
+        Self { version, bytes, weight, value: Arc::new(value) }
     }
 
     /// Its size as JSON.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Roughly the bytes that it occupies, for limits: a list of small numbers takes many times its JSON.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// The next version, made by a patch to this one.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, guard,
+    HttpRequest, HttpResponse, Resource, guard,
     http::{StatusCode, header},
     web,
 };
@@ -29,13 +29,14 @@ use crate::{
         command::Caller,
         connections::MAX_TOPICS,
         error::{ErrorCode, Problem},
-        ids::{ClientId, Principal},
+        ids::{ClientId, Principal, SessionId},
         manager::Manager,
         ports::Store,
         profile::Profiles,
     },
 };
 use reply::row;
+use rest::tasks;
 use wire::{
     commands::MAX_CONTENT_BYTES,
     frames::{Limits, Model},
@@ -43,7 +44,7 @@ use wire::{
 use ws::{
     backend_api::BackendApi,
     connection::{Connection, Register},
-    frontend_api::FrontendApi,
+    frontend_api::{self, FrontendApi},
     guard::FrameLimits,
     socket::{self, Door, MAX_IN_FLIGHT, Socket},
     tcp,
@@ -51,12 +52,14 @@ use ws::{
 };
 
 /// Which socket a client has opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Path {
     /// `/ws/frontend-api`: shows events.
     Frontend,
     /// `/ws/backend-api`: takes commands.
     Backend,
+    /// `/ws/tasks/{id}`: shows the events of that task.
+    Task(SessionId),
 }
 
 /// What the doors lead to.
@@ -108,10 +111,35 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/ws/frontend-api", web::get().to(frontend_api))
         .route("/ws/backend-api", web::get().to(backend_api))
+        .route("/ws/tasks/{id}", web::get().to(task_events))
         .service(web::resource("/api/v1/sessions/{id}/export").get(rest::sessions::export))
+        .service(
+            resource("/api/v1/tasks", "GET, HEAD, POST")
+                .get(tasks::list)
+                .head(tasks::list)
+                .post(tasks::create),
+        )
+        // Before those of one task: none is called export.
+        .service(resource("/api/v1/tasks/export", "GET").get(tasks::no_format))
+        .service(resource("/api/v1/tasks/export/{format}", "GET").get(tasks::export_all))
+        .service(
+            resource("/api/v1/tasks/{id}", "GET, HEAD, PUT, PATCH, DELETE")
+                .get(tasks::get)
+                .head(tasks::get)
+                .put(tasks::rename)
+                .patch(tasks::rename)
+                .delete(tasks::delete),
+        )
+        .service(resource("/api/v1/tasks/{id}/{action:pause|resume|cancel}", "POST").post(tasks::act))
+        .service(resource("/api/v1/tasks/{id}/export/{format}", "GET").get(tasks::export))
         .service(web::resource("/health").get(health::live))
         .service(web::resource("/ready").get(health::ready))
         .default_service(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(ui::serve));
+}
+
+/// A resource that says which methods it has to whoever uses another.
+fn resource(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(rest::only(methods))
 }
 
 async fn frontend_api(
@@ -119,7 +147,10 @@ async fn frontend_api(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> actix_web::Result<HttpResponse> {
-    upgrade(request, payload, doors, Path::Frontend, FrontendApi::new)
+    match admit_upgrade(&request, &doors) {
+        Ok(caller) => upgrade(request, payload, doors, Path::Frontend, caller, FrontendApi::new),
+        Err(refused) => Ok(*refused),
+    }
 }
 
 async fn backend_api(
@@ -127,7 +158,37 @@ async fn backend_api(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> actix_web::Result<HttpResponse> {
-    upgrade(request, payload, doors, Path::Backend, BackendApi::new)
+    match admit_upgrade(&request, &doors) {
+        Ok(caller) => upgrade(request, payload, doors, Path::Backend, caller, BackendApi::new),
+        Err(refused) => Ok(*refused),
+    }
+}
+
+/// The events of one task, from a position in the query.
+async fn task_events(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+) -> actix_web::Result<HttpResponse> {
+    let caller = match admit_upgrade(&request, &doors) {
+        Ok(caller) => caller,
+        Err(refused) => return Ok(*refused),
+    };
+    let planned = async {
+        let resume = tasks::query(&request).position()?;
+        let record = tasks::owned_task(&doors, &id, &caller.principal).await?;
+        let name = format!("task:{id}");
+        let plan = frontend_api::plan(&doors, &caller.principal, &name, resume).await?;
+        Ok((record.session_id, name, plan))
+    };
+    match planned.await {
+        Ok((id, name, plan)) => {
+            let door = |socket| FrontendApi::of_task(socket, name, plan);
+            upgrade(request, payload, doors, Path::Task(id), caller, door)
+        }
+        Err(problem) => Ok(problem_response(&problem)),
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,26 +196,29 @@ struct UpgradeQuery {
     client_id: Option<String>,
 }
 
-/// Makes a request a socket, if it may be one.
-fn upgrade<A: Door>(
-    request: HttpRequest,
-    payload: web::Payload,
-    doors: web::Data<Doors>,
-    path: Path,
-    door: impl FnOnce(Socket) -> A,
-) -> actix_web::Result<HttpResponse> {
-    let caller = match admit(&request, &doors) {
-        Ok(caller) => caller,
-        Err(problem) => return Ok(problem_response(&problem)),
-    };
+/// Whether a request may become a socket, and whose; otherwise how it is answered.
+fn admit_upgrade(request: &HttpRequest, doors: &Doors) -> Result<Caller, Box<HttpResponse>> {
+    let caller = admit(request, doors).map_err(|problem| problem_response(&problem))?;
     if !request.headers().contains_key(header::UPGRADE) {
         // RFC 9110, section 15.5.22.
         let message = "this is a WebSocket endpoint; connect with ws:// and an Upgrade header";
         let problem = Problem::new(ErrorCode::BadRequest, message);
         let mut response = problem_response_as(StatusCode::UPGRADE_REQUIRED, &problem);
         response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
-        return Ok(response);
+        return Err(response.into());
     }
+    Ok(caller)
+}
+
+/// Makes a request a socket.
+fn upgrade<A: Door>(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+    path: Path,
+    caller: Caller,
+    door: impl FnOnce(Socket) -> A,
+) -> actix_web::Result<HttpResponse> {
     let watchdog = request.app_data::<Rc<Watchdog>>().expect("each worker has a watchdog").clone();
     let connection = Connection::new(path, caller, doors.settings.outbox_bytes, watchdog.clock().clone());
     if let Some(socket) = tcp::handle_of(&request) {

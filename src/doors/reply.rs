@@ -55,6 +55,8 @@ pub enum Close {
     CutOff,
     Drain,
     Flood,
+    /// What the socket was opened for is no more.
+    Gone,
     Replaced,
 }
 
@@ -71,6 +73,7 @@ impl Close {
             Close::CutOff => 4003,
             Close::Drain => 4004,
             Close::Flood => 4400,
+            Close::Gone => 4404,
             Close::Replaced => 4409,
         }
     }
@@ -88,6 +91,7 @@ impl Close {
             Close::CutOff => "the stream was interrupted; reconnect and resume",
             Close::Drain => "the server is about to stop; reconnect and resume",
             Close::Flood => "too many malformed or control frames",
+            Close::Gone => "the task was deleted",
             Close::Replaced => "a newer connection has the same client_id",
         }
     }
@@ -110,6 +114,7 @@ mod tests {
             Close::CutOff,
             Close::Drain,
             Close::Flood,
+            Close::Gone,
             Close::Replaced,
         ] {
             assert!(close.reason().len() <= 123, "{close:?}");

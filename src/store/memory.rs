@@ -112,7 +112,7 @@ impl Shared {
         }
         let added = events.iter().map(|event| event.weight()).sum::<usize>();
         let session = if log.is_none() { SESSION_BYTES } else { 0 };
-        let removed = if events.iter().filter_map(|event| event.as_durable()).any(may_be_refused) {
+        let removed = if events.iter().any(|event| may_be_refused(event)) {
             self.make_room(&mut catalog, session + added)?
         } else {
             Vec::new()
@@ -122,7 +122,11 @@ impl Shared {
             let mut log = lock(&log);
             let before = log.state.as_ref().map(|state| state.record.clone());
             let keep_all = topic.session().is_some();
-            let freed = events.into_iter().map(|event| log.push(event, catalog.next_place(), keep_all)).sum();
+            // A patch of a few bytes may make a document a thousand times as long.
+            let state_before = log.state_bytes();
+            let freed: usize =
+                events.into_iter().map(|event| log.push(event, catalog.next_place(), keep_all)).sum();
+            let (added, freed) = (added + log.state_bytes(), freed + state_before);
             log.bytes = (log.bytes + added).saturating_sub(freed);
             catalog.bytes = (catalog.bytes + added).saturating_sub(freed);
             if let Some(state) = &log.state {
@@ -206,7 +210,8 @@ impl Shared {
         });
         let mut events: VecDeque<_> = copied.flatten().ok_or(AppendError::Conflict)?;
         events.push_front(created);
-        let added = SESSION_BYTES + events.iter().map(|event| event.weight()).sum::<usize>();
+        let events_bytes = events.iter().map(|event| event.weight()).sum::<usize>();
+        let added = SESSION_BYTES + events_bytes + state.weight();
         // Closed sessions do not make room for a copy.
         if catalog.bytes + added > self.max_bytes {
             return Err(AppendError::Full);
@@ -274,6 +279,11 @@ impl Log {
 
     fn last(&self) -> Seq {
         self.first + self.events.len() as u64 - 1
+    }
+
+    /// What its fold takes beside its events.
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, SessionState::weight)
     }
 
     fn head(&self) -> Head {
@@ -550,9 +560,14 @@ impl Store for MemoryStore {
     }
 }
 
-/// Whether a full store refuses the event: those that make work, not those that end it.
-fn may_be_refused(body: &Durable) -> bool {
-    matches!(body, Durable::SessionCreated { .. } | Durable::UserMessage { .. })
+/// Whether a full store refuses the event: those that make work, or that a client sends as often as it likes, not
+/// those that a run ends with.
+fn may_be_refused(event: &Event) -> bool {
+    match event.as_durable() {
+        Some(Durable::SessionCreated { .. } | Durable::UserMessage { .. }) => true,
+        Some(Durable::SessionUpdated { .. } | Durable::StatePatched { .. }) => event.run_id.is_none(),
+        _ => false,
+    }
 }
 
 /// Events up to the limit; one at least, if there is one.

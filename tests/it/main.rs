@@ -1,6 +1,7 @@
 //! The integration tests: real sockets, a server in a process of its own, nothing stubbed. One binary, because
 //! each links the whole server.
 
+mod acting;
 mod aimock;
 mod architecture;
 mod cli;
@@ -11,6 +12,7 @@ mod errors;
 mod examples;
 mod hostile;
 mod idempotency;
+mod installed;
 mod load;
 mod manage;
 mod models;
@@ -22,3 +24,4 @@ mod sqlite;
 mod store_contract;
 mod subscriptions;
 mod support;
+mod tools;

@@ -2,23 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests; clippy takes their helpers for something else")]
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use duologue::{
     core::{
         command::{CommandKey, Done, Remember},
+        error::{ErrorCode, Problem},
         event::{
-            AgentResponse, CloseReason, Durable, Entry, Event, FinishReason, Outcome, Queued, Timestamp,
-            Trigger, Usage,
+            AgentResponse, CloseReason, Decision, Durable, Entry, Event, FinishReason, Outcome, Progress,
+            Queued, TaskChange, Timestamp, Trigger, Usage,
         },
         ids::{CommandId, Epoch, MessageId, Principal, RunId, Seq, SessionId, Topic},
         log::KEPT_EVENTS,
         ports::{
             Append, AppendError, Appended, Checkpoint, Fork, Head, Hit, Hits, PageLimit, Partial, ReadFrom,
-            Remembered, Search, SessionFilter, Store,
+            Remembered, Search, SessionFilter, SessionKind, Store,
         },
         search::Words,
-        session::{SessionState, SessionStatus},
+        session::{SessionState, SessionStatus, TaskStatus},
     },
     store::{
         memory::MemoryStore,
@@ -61,7 +66,9 @@ pub struct Fixture {
     pub store: Box<dyn Store>,
     now: i64,
     epochs: HashMap<Topic, Epoch>,
-    _dir: Option<Scratch>,
+    /// Whose events say that their sessions are tasks'.
+    tasks: HashSet<Topic>,
+    dir: Option<Scratch>,
 }
 
 impl Fixture {
@@ -76,7 +83,18 @@ impl Fixture {
     }
 
     pub fn of(store: impl Store, dir: Option<Scratch>) -> Self {
-        Self { store: Box::new(store), now: 0, epochs: HashMap::new(), _dir: dir }
+        Self { store: Box::new(store), now: 0, epochs: HashMap::new(), tasks: HashSet::new(), dir }
+    }
+
+    /// The same store after a restart; one in memory has none.
+    pub async fn restarted(mut self) -> Self {
+        if let Some(dir) = &self.dir {
+            self.store.close().await;
+            // The file is locked for as long as the store lives.
+            self.store = Box::new(MemoryStore::new(0));
+            self.store = Box::new(dir.open());
+        }
+        self
     }
 
     /// The next events of a log.
@@ -89,10 +107,18 @@ impl Fixture {
                 Topic::Agent(_) | Topic::System => Epoch::of_only_log(incarnation),
             };
             self.epochs.insert(topic.clone(), epoch);
+            // As the bus has it: from the first event on.
+            if entries.iter().any(|entry| is_task_created(&entry.body)) {
+                self.tasks.insert(topic.clone());
+            } else {
+                self.tasks.remove(topic);
+            }
         }
+        let of_task = self.tasks.contains(topic);
         let epoch = self.epochs.get(topic).cloned().unwrap_or_else(|| "nowhere".into());
         let events = (after + 1..).zip(entries).map(|(seq, entry)| {
-            Arc::new(Event::durable(topic.clone(), epoch.clone(), seq, Timestamp(self.now), entry))
+            let event = Event::durable(topic.clone(), epoch.clone(), seq, Timestamp(self.now), entry);
+            Arc::new(event.of_task(of_task))
         });
         events.collect()
     }
@@ -115,6 +141,15 @@ impl Fixture {
     pub async fn create(&mut self, number: u64) -> Topic {
         let topic = session(number);
         self.append(&topic, vec![created(None)]).await.unwrap();
+        topic
+    }
+
+    /// A task that has come to this.
+    async fn task(&mut self, number: u64, name: &str, changes: Vec<TaskChange>) -> Topic {
+        let topic = session(number);
+        let mut entries = vec![created(None), task_created(name, "the input")];
+        entries.extend(changes.into_iter().map(task));
+        self.append(&topic, entries).await.unwrap();
         topic
     }
 
@@ -155,6 +190,8 @@ impl Fixture {
             state.apply(&event.copied_to(to.clone(), epoch.clone()).unwrap());
         }
         state.record.head = head;
+        // As the core has it: a fork is a conversation.
+        state.record.task = None;
         Fork { from: id(from).clone(), created, state, commands: Vec::new() }
     }
 
@@ -180,7 +217,7 @@ impl Fixture {
 }
 
 pub fn all_sessions() -> SessionFilter {
-    let kind = duologue::core::ports::SessionKind::Chats;
+    let kind = SessionKind::Chats;
     SessionFilter {
         owner: Principal::local(),
         kind,
@@ -210,6 +247,56 @@ pub fn created(title: Option<&str>) -> Entry {
 pub fn created_by(owner: &Principal, title: Option<&str>) -> Entry {
     let (owner, title) = (owner.clone(), title.map(str::to_owned));
     Durable::SessionCreated { owner, agent_name: "Helper".to_owned(), title, forked_from: None }.into()
+}
+
+pub fn task(change: TaskChange) -> Entry {
+    Durable::Task(Box::new(change)).into()
+}
+
+pub fn task_created(name: &str, input: &str) -> Entry {
+    task(TaskChange::Created { name: name.to_owned(), input: input.to_owned() })
+}
+
+fn is_task_created(body: &Durable) -> bool {
+    matches!(body, Durable::Task(change) if matches!(**change, TaskChange::Created { .. }))
+}
+
+pub fn failed() -> TaskChange {
+    TaskChange::Failed { problem: Problem::new(ErrorCode::ToolError, "it broke") }
+}
+
+pub fn progressed(progress: Option<f64>, message: Option<&str>) -> Entry {
+    let message = message.map(str::to_owned);
+    Durable::Progressed(Box::new(Progress { progress, message, confidence: Some(0.5) })).into()
+}
+
+/// The document gets another field; `version` is the one that this makes.
+pub fn patched(version: u64, field: &str, value: &serde_json::Value) -> Entry {
+    let patch = serde_json::json!([{ "op": "add", "path": format!("/{field}"), "value": value }]);
+    Durable::StatePatched { version, patch: Box::new(patch) }.into()
+}
+
+pub fn suggested(items: &[&str]) -> Entry {
+    Durable::Suggested { items: items.iter().map(|item| (*item).to_owned()).collect() }.into()
+}
+
+pub fn asked(run_id: RunId, call: &str) -> Entry {
+    let (tool_call_id, tool_name) = (call.to_owned(), "delete_everything".to_owned());
+    Entry::of_run(
+        run_id,
+        Durable::ApprovalRequested { tool_call_id, tool_name, expires_at: Timestamp(9_000) },
+    )
+}
+
+pub fn allowed(run_id: RunId, call: &str) -> Entry {
+    let resolved = Durable::ApprovalResolved {
+        tool_call_id: call.to_owned(),
+        decision: Decision::Approved,
+        by: Some(Principal::local()),
+        reason: None,
+        args: None,
+    };
+    Entry::of_run(run_id, resolved)
 }
 
 pub fn closed() -> Entry {
@@ -321,6 +408,13 @@ for_each_store! {
     a_deleted_source_does_not_spoil_its_fork
     messages_are_found_by_their_words
     a_search_is_read_page_by_page
+    tasks_are_listed_apart_from_conversations
+    what_is_of_a_task_says_so
+    what_is_left_of_tasks_is_unfinished
+    a_task_is_the_fold_of_its_log
+    approvals_and_suggestions_are_part_of_the_state
+    a_shared_document_is_kept_with_its_session
+    a_fork_of_a_task_is_a_conversation
     nothing_is_written_after_close
 }
 
@@ -826,6 +920,245 @@ async fn a_search_is_read_page_by_page(mut fixture: Fixture) {
     let expected =
         [18, 14, 10, 6, 2].map(|seq| [("helper_101".to_owned(), seq), ("helper_100".to_owned(), seq)]);
     assert_eq!(found, expected.concat());
+}
+
+async fn tasks_are_listed_apart_from_conversations(mut fixture: Fixture) {
+    fixture.create(100).await;
+    fixture.task(101, "Count the ravens", vec![]).await;
+    fixture.task(102, "Fetch", vec![TaskChange::Started]).await;
+    fixture.task(103, "Tidy", vec![TaskChange::Started, TaskChange::Completed]).await;
+    fixture.task(104, "Count the SHEEP", vec![TaskChange::Started, failed()]).await;
+    fixture.task(105, "Wait", vec![TaskChange::Paused]).await;
+    let other: Principal = "other".parse().unwrap();
+    fixture.append(&session(106), vec![created_by(&other, None), task_created("x", "y")]).await.unwrap();
+    let tasks = async |fixture: &Fixture, status, filter: fn(&mut SessionFilter)| {
+        let list = fixture.list(|all| {
+            all.kind = SessionKind::Tasks { status };
+            filter(all);
+        });
+        list.await.join(" ")
+    };
+
+    assert_eq!(fixture.list(|_| {}).await, ["helper_100"]);
+    let all = "helper_105 helper_104 helper_103 helper_102 helper_101";
+    assert_eq!(tasks(&fixture, None, |_| {}).await, all);
+    for (status, expected) in [
+        (TaskStatus::Pending, "helper_101"),
+        (TaskStatus::Running, "helper_102"),
+        (TaskStatus::Paused, "helper_105"),
+        (TaskStatus::Completed, "helper_103"),
+        (TaskStatus::Failed, "helper_104"),
+        (TaskStatus::Cancelled, ""),
+    ] {
+        assert_eq!(tasks(&fixture, Some(status), |_| {}).await, expected);
+    }
+    let counting = |all: &mut SessionFilter| all.query = Some("COUNT the".to_owned());
+    assert_eq!(tasks(&fixture, None, counting).await, "helper_104 helper_101", "by name");
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Failed), counting).await, "helper_104");
+    let of_other = |all: &mut SessionFilter| all.agent_id = Some("other".parse().unwrap());
+    assert_eq!(tasks(&fixture, None, of_other).await, "");
+    let owned = |all: &mut SessionFilter| all.owner = "other".parse().unwrap();
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Pending), owned).await, "helper_106");
+    assert_eq!(fixture.list(owned).await.join(" "), "");
+
+    // A task that changes moves to the front, and to another status.
+    fixture.append(&session(101), vec![task(TaskChange::Started)]).await.unwrap();
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Running), |_| {}).await, "helper_101 helper_102");
+    fixture.append(&session(102), vec![progressed(Some(0.1), None)]).await.unwrap();
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Running), |_| {}).await, "helper_102 helper_101");
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Pending), |_| {}).await, "");
+
+    // More of them than a store looks at at once, in pages, of one status among others.
+    for number in 200..2_300 {
+        fixture.now = (number % 7) as i64;
+        let changes = if number % 3 == 0 { vec![TaskChange::Cancelled] } else { vec![] };
+        fixture.task(number, "One of many", changes).await;
+    }
+    let mut expected: Vec<_> = (200..2_300)
+        .filter(|number| number % 3 == 0)
+        .map(|number| (-(number % 7), format!("helper_{number}")))
+        .collect();
+    expected.sort();
+    let mut paged = Vec::new();
+    let mut after = None;
+    loop {
+        let kind = SessionKind::Tasks { status: Some(TaskStatus::Cancelled) };
+        let page = SessionFilter { kind, after, limit: 130, ..all_sessions() };
+        let page = fixture.store.sessions(page).await.unwrap();
+        paged.extend(page.iter().map(|record| record.session_id.to_string()));
+        let Some(last) = page.last() else { break };
+        after = Some((last.updated_at, last.session_id.clone()));
+    }
+    assert!(paged.iter().eq(expected.iter().map(|(_, id)| id)), "{paged:?}");
+    assert_eq!(tasks(&fixture, Some(TaskStatus::Cancelled), counting).await, "");
+}
+
+async fn what_is_of_a_task_says_so(mut fixture: Fixture) {
+    let (chat, of_task) = (fixture.create(100).await, fixture.task(101, "x", vec![]).await);
+    for topic in [&chat, &of_task] {
+        fixture.append(topic, vec![system("be kind")]).await.unwrap();
+        fixture.turn(topic, "q", "a").await;
+    }
+
+    let check = async |fixture: &Fixture| {
+        for (topic, expected) in [(&chat, false), (&of_task, true)] {
+            assert_eq!(fixture.head(topic).await.unwrap().of_task, expected);
+            for from in [ReadFrom::After(0), ReadFrom::Before(Seq::MAX)] {
+                let page = fixture.store.read(topic, from, ALL).await.unwrap().unwrap();
+                assert_eq!(page.head.of_task, expected);
+                assert!(page.events.iter().all(|event| event.of_task == expected));
+            }
+            let tail = fixture.store.tail(id(topic), ALL).await.unwrap().unwrap();
+            assert!(!tail.messages.is_empty());
+            assert!(tail.messages.iter().all(|event| event.of_task == expected));
+        }
+    };
+
+    check(&fixture).await;
+    check(&fixture.restarted().await).await;
+}
+
+async fn what_is_left_of_tasks_is_unfinished(mut fixture: Fixture) {
+    fixture.task(100, "pending", vec![]).await;
+    fixture.task(101, "running", vec![TaskChange::Started]).await;
+    fixture.task(102, "on its way to a pause", vec![TaskChange::Started, TaskChange::Pausing]).await;
+    fixture.task(103, "paused", vec![TaskChange::Started, TaskChange::Pausing, TaskChange::Paused]).await;
+    fixture.task(104, "resumed", vec![TaskChange::Paused, TaskChange::Resumed]).await;
+    fixture.task(105, "completed", vec![TaskChange::Started, TaskChange::Completed]).await;
+    fixture.task(106, "failed", vec![failed()]).await;
+    fixture.task(107, "cancelled", vec![TaskChange::Cancelled]).await;
+
+    let fixture = fixture.restarted().await;
+
+    let unfinished = fixture.store.unfinished(None, 99).await.unwrap();
+    let unfinished: Vec<_> = unfinished.iter().map(SessionId::as_str).collect();
+    assert_eq!(unfinished, ["helper_100", "helper_101", "helper_102", "helper_104"]);
+}
+
+async fn a_task_is_the_fold_of_its_log(mut fixture: Fixture) {
+    let (topic, run_id) = (session(100), RunId::new());
+    let input = "é".repeat(2_000);
+    fixture.append(&topic, vec![created(None), task_created("Count", &input)]).await.unwrap();
+    fixture
+        .append(
+            &topic,
+            vec![
+                task(TaskChange::Started),
+                user(run_id, &input, Queued::No),
+                Entry::of_run(run_id, Durable::RunStarted { trigger: Trigger::Task }),
+                progressed(Some(0.25), Some("a quarter")),
+                progressed(None, None),
+                task(TaskChange::Renamed { name: "Count again".to_owned() }),
+                response(run_id, &"ü".repeat(5_000)),
+                task(failed()),
+                finished(run_id),
+            ],
+        )
+        .await
+        .unwrap();
+    let expected = fixture.state(&topic).await.unwrap();
+
+    let fixture = fixture.restarted().await;
+
+    let state = fixture.state(&topic).await.unwrap();
+    assert_eq!(state, expected);
+    let task = state.record.task.as_ref().unwrap();
+    assert_eq!((task.name.as_str(), task.status), ("Count again", TaskStatus::Failed));
+    assert_eq!((task.progress.progress, task.progress.message.as_deref()), (Some(0.25), Some("a quarter")));
+    assert_eq!((task.started_at, task.ended_at), (Some(Timestamp(2)), Some(Timestamp(2))));
+    assert_eq!(task.problem.as_ref().unwrap().message, "it broke");
+    assert!(!task.has_whole_input() && !task.has_whole_result());
+    assert_eq!((task.input.chars().count(), task.result.as_ref().unwrap().chars().count()), (1_001, 4_001));
+    let kind = SessionKind::Tasks { status: None };
+    let records = fixture.store.sessions(SessionFilter { kind, ..all_sessions() }).await.unwrap();
+    assert_eq!(records, [state.record]);
+}
+
+async fn approvals_and_suggestions_are_part_of_the_state(mut fixture: Fixture) {
+    let (topic, run_id) = (fixture.create(100).await, RunId::new());
+    fixture.append(&topic, vec![user(run_id, "q", Queued::No), started(run_id)]).await.unwrap();
+    fixture.append(&topic, vec![asked(run_id, "c1"), asked(run_id, "c2")]).await.unwrap();
+    fixture.append(&topic, vec![suggested(&["Yes", "No, \"never\""])]).await.unwrap();
+
+    let mut fixture = fixture.restarted().await;
+
+    let state = fixture.state(&topic).await.unwrap();
+    assert_eq!(state.record.status, SessionStatus::WaitingApproval);
+    let calls: Vec<_> = state.approvals.iter().map(|approval| approval.tool_call_id.as_str()).collect();
+    assert_eq!(calls, ["c1", "c2"]);
+    assert_eq!(state.approvals[0].expires_at, Timestamp(9_000));
+    assert_eq!(state.suggestions, ["Yes", "No, \"never\""]);
+
+    fixture.append(&topic, vec![allowed(run_id, "c1")]).await.unwrap();
+    let state = fixture.state(&topic).await.unwrap();
+    assert_eq!((state.approvals.len(), state.record.status), (1, SessionStatus::WaitingApproval));
+    fixture.append(&topic, vec![allowed(run_id, "c2"), suggested(&[])]).await.unwrap();
+    let state = fixture.restarted().await.state(&topic).await.unwrap();
+    assert_eq!((state.approvals.len(), state.record.status), (0, SessionStatus::Running));
+    assert!(state.suggestions.is_empty());
+}
+
+async fn a_shared_document_is_kept_with_its_session(mut fixture: Fixture) {
+    let (one, two) = (fixture.create(100).await, fixture.create(101).await);
+    let goblin = serde_json::json!({ "name": "Göblin", "hp": 7 });
+    fixture.append(&one, vec![patched(1, "round", &1.into()), patched(2, "goblin", &goblin)]).await.unwrap();
+    let shared = async |fixture: &Fixture, topic: &Topic| {
+        let shared = fixture.state(topic).await.unwrap().shared;
+        (shared.version, (*shared.value).clone())
+    };
+    let expected = (2, serde_json::json!({ "round": 1, "goblin": goblin }));
+    assert_eq!(shared(&fixture, &one).await, expected);
+    assert_eq!(shared(&fixture, &two).await, (0, serde_json::json!({})));
+
+    let mut fixture = fixture.restarted().await;
+    assert_eq!(shared(&fixture, &one).await, expected);
+    let tail = fixture.store.tail(id(&one), ALL).await.unwrap().unwrap();
+    assert_eq!(tail.state.shared.version, 2);
+
+    // It goes on where it was, with what a client sees in between.
+    fixture.turn(&one, "q", "a").await;
+    fixture.append(&one, vec![patched(3, "round", &2.into())]).await.unwrap();
+    let third = (3, serde_json::json!({ "round": 2, "goblin": goblin }));
+    assert_eq!(shared(&fixture, &one).await, third);
+
+    // A fork has its own.
+    let fork = fixture.fork_of(&one, &session(200), 8).await;
+    fixture.store.fork(fork).await.unwrap();
+    fixture.append(&session(200), vec![patched(4, "round", &9.into())]).await.unwrap();
+    let fixture = fixture.restarted().await;
+    assert_eq!(shared(&fixture, &one).await, third);
+    assert_eq!(shared(&fixture, &session(200)).await.1["round"], 9);
+
+    // Deleted with its session: the next one of that name begins without.
+    fixture.store.delete(id(&one), Vec::new()).await.unwrap();
+    let mut fixture = fixture.restarted().await;
+    let again = fixture.create(100).await;
+    assert_eq!(shared(&fixture, &again).await, (0, serde_json::json!({})));
+    fixture.append(&again, vec![patched(1, "new", &true.into())]).await.unwrap();
+    let fixture = fixture.restarted().await;
+    assert_eq!(shared(&fixture, &again).await, (1, serde_json::json!({ "new": true })));
+}
+
+async fn a_fork_of_a_task_is_a_conversation(mut fixture: Fixture) {
+    let from = fixture.task(100, "Count", vec![TaskChange::Started]).await;
+    fixture.turn(&from, "q", "a").await;
+    fixture.append(&from, vec![task(TaskChange::Completed)]).await.unwrap();
+    let to = session(200);
+
+    let fork = fixture.fork_of(&from, &to, 8).await;
+    fixture.store.fork(fork).await.unwrap();
+    let mut fixture = fixture.restarted().await;
+    fixture.turn(&to, "and then?", "that was all").await;
+
+    assert_eq!(fixture.list(|_| {}).await, ["helper_200"]);
+    assert_eq!(fixture.list(|all| all.kind = SessionKind::Tasks { status: None }).await, ["helper_100"]);
+    let state = fixture.state(&to).await.unwrap();
+    assert_eq!((state.record.task, state.record.head), (None, 12));
+    let page = fixture.store.read(&to, ReadFrom::After(0), ALL).await.unwrap().unwrap();
+    assert!(!page.head.of_task);
+    assert!(page.events.iter().all(|event| !event.of_task));
+    // What happened in the task is still told.
+    assert!(page.events.iter().any(|event| event.as_durable().is_some_and(is_task_created)));
 }
 
 async fn nothing_is_written_after_close(mut fixture: Fixture) {

@@ -793,14 +793,19 @@ pub fn assert_well_formed(log: &[Value]) {
         ended: bool,
         failed: bool,
         calls: BTreeSet<String>,
+        waiting: BTreeSet<String>,
     }
     let mut runs: BTreeMap<String, Run> = BTreeMap::new();
-    let (mut open, mut closed) = (None::<String>, false);
+    let (mut open, mut closed, mut version) = (None::<String>, false, 0);
     for (expected, event) in (1_u64..).zip(log) {
         assert_eq!((&event["seq"], &event["epoch"]), (&json!(expected), &log[0]["epoch"]), "{event}");
         assert!(!closed, "after the session's close: {event}");
         let kind = event["type"].as_str().expect("a type");
         assert_eq!(kind == "session_created", expected == 1, "{event}");
+        if kind == "state.patch" {
+            version += 1;
+            assert_eq!(event["data"]["version"], version, "{event}");
+        }
         let Some(run_id) = event["run_id"].as_str() else {
             closed = kind == "session_closed";
             assert!(!closed || open.is_none(), "a session is closed after its run has ended: {event}");
@@ -813,6 +818,9 @@ pub fn assert_well_formed(log: &[Value]) {
             assert!(event["data"]["queued"] == true || open.is_none(), "not queued during a run: {event}");
             continue;
         }
+        // It goes on from one that was interrupted.
+        let resumes = kind == "run_started" && event["data"]["trigger"] == "resumed";
+        run.said |= resumes;
         assert!(run.said, "a run begins with its message: {event}");
         let call = || event["data"]["tool_call_id"].as_str().expect("a call").to_owned();
         match kind {
@@ -839,7 +847,16 @@ pub fn assert_well_formed(log: &[Value]) {
                 assert_eq!(open.as_deref(), Some(run_id), "within its run: {event}");
                 match kind {
                     "tool_call.start" => assert!(run.calls.insert(call()), "{event}"),
-                    "tool_call.end" => assert!(run.calls.remove(&call()), "{event}"),
+                    "tool_call.end" => {
+                        assert!(run.calls.remove(&call()), "{event}");
+                        run.waiting.remove(&call());
+                    }
+                    "approval_requested" => {
+                        assert!(run.calls.contains(&call()) && run.waiting.insert(call()), "{event}");
+                    }
+                    "approval_resolved" => assert!(run.waiting.remove(&call()), "{event}"),
+                    "state.patch" | "suggestions" | "progress_update" | "confidence_update" => {}
+                    "task_paused" | "task_completed" | "task_failed" | "task_cancelled" => {}
                     "error" => run.failed = true,
                     "agent_response" | "context_update" => {}
                     _ => panic!("no event of a run: {event}"),

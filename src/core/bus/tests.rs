@@ -61,8 +61,8 @@ impl Fixture {
 
     async fn connect_probe(&self, client: &str, probe: Arc<Probe>) -> (ConnectionId, Arc<Probe>) {
         let connection = ConnectionId::new();
-        let subscriber = probe.clone();
-        self.bus.ask(Connect { connection, caller: caller(client), subscriber }).await.unwrap();
+        let (subscriber, caller) = (probe.clone(), Some(caller(client)));
+        self.bus.ask(Connect { connection, caller, subscriber }).await.unwrap();
         (connection, probe)
     }
 

@@ -21,8 +21,8 @@ use crate::{
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// Bytes of what a model is told with an approval, at most.
 const MAX_REASON_BYTES: usize = 4 * 1024;
-/// Characters of a title, at most.
-const MAX_TITLE_CHARS: usize = 200;
+/// Characters of a title, or of a task's name, at most.
+const MAX_NAME_CHARS: usize = 200;
 /// Topics that one `subscribe` names, at most.
 const MAX_SUBSCRIBE_TOPICS: usize = 1024;
 
@@ -225,7 +225,7 @@ struct UnsubscribeData {
 // ---- decoding ----
 
 /// Reads a frame that a client has sent on this path.
-pub fn decode(text: &str, path: Path) -> Inbound {
+pub fn decode(text: &str, path: &Path) -> Inbound {
     let reject = |problem| Inbound { reply_to: None, request: Err(problem) };
     let fields = match json::parse(text) {
         Ok(Value::Object(fields)) => fields,
@@ -277,18 +277,18 @@ impl Frame {
         Ok(Self { kind, envelope, data })
     }
 
-    fn request(self, path: Path) -> Result<Request, Problem> {
+    fn request(self, path: &Path) -> Result<Request, Problem> {
         match (self.kind.as_str(), path) {
             ("ping", _) => Ok(Request::Ping),
             ("heartbeat", _) => Ok(Request::Heartbeat),
             ("subscribe" | "unsubscribe", Path::Frontend) => self.subscription(),
-            ("subscribe" | "unsubscribe", Path::Backend) => {
+            ("subscribe" | "unsubscribe", Path::Backend | Path::Task(_)) => {
                 Err(forbidden("subscriptions are made on /ws/frontend-api"))
             }
             _ => match (self.command(), path) {
                 // Whatever else may be wrong with it.
                 (Err(problem), _) if problem.code == ErrorCode::UnknownType => Err(problem),
-                (_, Path::Frontend) => Err(forbidden("commands are sent on /ws/backend-api")),
+                (_, Path::Frontend | Path::Task(_)) => Err(forbidden("commands are sent on /ws/backend-api")),
                 (command, Path::Backend) => command,
             },
         }
@@ -304,7 +304,7 @@ impl Frame {
             "chat_message" => {
                 let session_id = self.session_id()?;
                 let ChatData { content, on_busy } = self.data()?;
-                check_content(&content)?;
+                check_text("data.content", &content, "send it in several messages")?;
                 Ok(Request::Command(Command::SendMessage { session_id, content, on_busy }))
             }
             "stop_run" => {
@@ -366,21 +366,21 @@ impl Frame {
             "create" => {
                 let agent_id = self.agent_id()?;
                 let CreateData { title } = self.data()?;
-                let title = title.map(|title| checked_title(&title)).transpose()?;
+                let title = title.map(|title| checked_name("data.title", &title)).transpose()?;
                 Ok(Request::Command(Command::CreateSession { agent_id, title }))
             }
             "close" => Ok(Request::Command(Command::CloseSession { session_id: self.session_id()? })),
             "rename" => {
                 let session_id = self.session_id()?;
                 let RenameData { title } = self.data()?;
-                let title = checked_title(&title)?;
+                let title = checked_name("data.title", &title)?;
                 Ok(Request::Command(Command::RenameSession { session_id, title }))
             }
             "delete" => Ok(Request::Command(Command::DeleteSession { session_id: self.session_id()? })),
             "fork" => {
                 let session_id = self.session_id()?;
                 let ForkData { at_seq, title } = self.data()?;
-                let title = title.map(|title| checked_title(&title)).transpose()?;
+                let title = title.map(|title| checked_name("data.title", &title)).transpose()?;
                 Ok(Request::Command(Command::ForkSession { session_id, at_seq, title }))
             }
             "search" => {
@@ -394,8 +394,8 @@ impl Frame {
                 let agent_id = self.optional_id("agent_id")?.map(|id| parse_agent_id(&id)).transpose()?;
                 let ListData { query, cursor, limit } = self.data()?;
                 let query = query.filter(|query| !query.trim().is_empty());
-                let cursor = cursor.map(|cursor| parse_cursor(&cursor)).transpose()?;
-                let limit = checked_limit(limit, 50, 200)?;
+                let cursor = cursor.map(|cursor| parse_cursor("data.cursor", &cursor)).transpose()?;
+                let limit = checked_limit("data.limit", limit, 50, 200)?;
                 Ok(Request::List(List { agent_id, query, cursor, limit }))
             }
             "history" => {
@@ -409,7 +409,7 @@ impl Frame {
                     (None, Some(before)) => HistoryFrom::Before(before),
                     (after, None) => HistoryFrom::After(after.unwrap_or(0)),
                 };
-                let limit = checked_limit(limit, 100, 1000)?;
+                let limit = checked_limit("data.limit", limit, 100, 1000)?;
                 Ok(Request::History(History { session_id, from, limit }))
             }
             other => {
@@ -446,14 +446,12 @@ impl Frame {
         let SubscribeData { topics, positions } = self.topic_data()?;
         check_topic_count(topics.len())?;
         let mut positions = positions.unwrap_or_default();
-        let resume = |position: PositionData| match (position.epoch, position.seq) {
-            (_, 0) => Ok(Resume::Beginning),
-            (Some(epoch), seq) => Ok(Resume::After(Position { epoch: Epoch::from(epoch.as_str()), seq })),
-            (None, _) => Err(Problem::invalid_field("data.positions", "an epoch with each seq")),
-        };
         let topics = topics.into_iter().map(|topic| {
-            let position = positions.remove(&topic).map(resume).transpose()?;
-            Ok((topic, position))
+            let position = positions.remove(&topic).map(|PositionData { epoch, seq }| {
+                Resume::at(epoch.as_deref(), seq)
+                    .ok_or_else(|| Problem::invalid_field("data.positions", "an epoch with each seq"))
+            });
+            Ok((topic, position.transpose()?))
         });
         Ok(Request::Subscribe(Subscribe { topics: topics.collect::<Result<_, Problem>>()? }))
     }
@@ -469,10 +467,7 @@ impl Frame {
     }
 
     fn data<T: DeserializeOwned>(self) -> Result<T, Problem> {
-        serde_path_to_error::deserialize(Value::Object(self.data)).map_err(|error| {
-            let path = error.path().to_string();
-            wrong_data(&path, &error.into_inner().to_string())
-        })
+        read_fields(self.data, "data.")
     }
 
     fn agent_id(&self) -> Result<AgentId, Problem> {
@@ -501,53 +496,78 @@ impl Frame {
     }
 }
 
+impl Resume {
+    /// A position as clients give it; `None` if it needs an epoch and has none.
+    pub fn at(epoch: Option<&str>, seq: Seq) -> Option<Self> {
+        match (epoch, seq) {
+            (_, 0) => Some(Self::Beginning),
+            (Some(epoch), seq) => Some(Self::After(Position { epoch: Epoch::from(epoch), seq })),
+            (None, _) => None,
+        }
+    }
+}
+
+/// Reads fields that stand at `place`: `data.`, say.
+pub(super) fn read_fields<T: DeserializeOwned>(
+    fields: Map<String, Value>,
+    place: &str,
+) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let path = error.path().to_string();
+        wrong_field(place, &path, &error.into_inner().to_string())
+    })
+}
+
 /// Makes serde's words for a wrong field ours: which field, and what was expected.
-fn wrong_data(path: &str, message: &str) -> Problem {
+fn wrong_field(place: &str, path: &str, message: &str) -> Problem {
     let join = |field: &str| match path {
-        "." => format!("data.{field}"),
-        path => format!("data.{}.{field}", short(path)),
+        "." => format!("{place}{field}"),
+        path => format!("{place}{}.{field}", short(path)),
     };
     if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return Problem::invalid_field(&join(field), "a value; it is missing");
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
     let expected = if expected == "u64" { "a whole number, 0 or more" } else { expected };
-    Problem::invalid_field(&format!("data.{}", short(path)), short(expected))
+    Problem::invalid_field(&format!("{place}{}", short(path)), short(expected))
 }
 
-fn check_content(content: &str) -> Result<(), Problem> {
-    if content.trim().is_empty() {
-        return Err(Problem::invalid_field("data.content", "a text that is not empty"));
+/// Checks a text that is for a model; `advice` is for whoever sent too much of it.
+pub(super) fn check_text(field: &str, text: &str, advice: &str) -> Result<(), Problem> {
+    if text.trim().is_empty() {
+        return Err(Problem::invalid_field(field, "a text that is not empty"));
     }
     // The second bound holds for texts of characters that JSON escapes: their event must stay within 1 MiB.
-    let json_bytes = || serde_json::to_string(content).map_or(usize::MAX, |json| json.len());
-    if content.len() > MAX_CONTENT_BYTES
-        || (content.len() > MAX_ANSWER_BYTES / 6 && json_bytes() > MAX_ANSWER_BYTES)
-    {
-        let message = format!(
-            "data.content has {} bytes; the limit is {MAX_CONTENT_BYTES}. Send it in several messages",
-            content.len()
-        );
+    let json_bytes = || serde_json::to_string(text).map_or(usize::MAX, |json| json.len());
+    let bytes = text.len();
+    if bytes > MAX_CONTENT_BYTES || (bytes > MAX_ANSWER_BYTES / 6 && json_bytes() > MAX_ANSWER_BYTES) {
+        let message = format!("{field} has {bytes} bytes; the limit is {MAX_CONTENT_BYTES}: {advice}");
         return Err(Problem::new(ErrorCode::PayloadTooLarge, message)
-            .with(json!({ "field": "data.content", "bytes": content.len(), "limit": MAX_CONTENT_BYTES })));
+            .with(json!({ "field": field, "bytes": bytes, "limit": MAX_CONTENT_BYTES })));
     }
     Ok(())
 }
 
-fn checked_title(title: &str) -> Result<String, Problem> {
-    let title = title.trim();
-    if title.is_empty() || title.chars().count() > MAX_TITLE_CHARS || title.chars().any(char::is_control) {
-        let expected = format!("1 to {MAX_TITLE_CHARS} printable characters");
-        return Err(Problem::invalid_field("data.title", expected));
+/// A title, or another name that people give, without what surrounds it.
+pub(super) fn checked_name(field: &str, name: &str) -> Result<String, Problem> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        let expected = format!("1 to {MAX_NAME_CHARS} printable characters");
+        return Err(Problem::invalid_field(field, expected));
     }
-    Ok(title.to_owned())
+    Ok(name.to_owned())
 }
 
-fn checked_limit(limit: Option<u64>, default: usize, max: usize) -> Result<usize, Problem> {
+pub(super) fn checked_limit(
+    field: &str,
+    limit: Option<u64>,
+    default: usize,
+    max: usize,
+) -> Result<usize, Problem> {
     let Some(limit) = limit else { return Ok(default) };
     match usize::try_from(limit) {
         Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
-        _ => Err(Problem::invalid_field("data.limit", format!("a number from 1 to {max}"))),
+        _ => Err(Problem::invalid_field(field, format!("a number from 1 to {max}"))),
     }
 }
 
@@ -558,7 +578,7 @@ fn check_topic_count(count: usize) -> Result<(), Problem> {
     Err(Problem::invalid_field("data.topics", format!("1 to {MAX_SUBSCRIBE_TOPICS} topics")))
 }
 
-fn parse_agent_id(id: &str) -> Result<AgentId, Problem> {
+pub(super) fn parse_agent_id(id: &str) -> Result<AgentId, Problem> {
     // What no agent can be called is no agent.
     id.parse().map_err(|_| Problem::agent_not_found(&short(id)))
 }
@@ -571,20 +591,20 @@ fn parse_run_id(id: &str) -> Result<RunId, Problem> {
 }
 
 /// The place of a session in the list: when it changed, and its id.
-fn parse_cursor(cursor: &str) -> Result<(Timestamp, SessionId), Problem> {
+pub(super) fn parse_cursor(field: &str, cursor: &str) -> Result<(Timestamp, SessionId), Problem> {
     let parts = cursor.split_once('~').and_then(|(at, id)| {
         let at = i64::from_str_radix(at, 36).ok()?;
         Some((Timestamp(at), id.parse().ok()?))
     });
-    parts.ok_or_else(wrong_cursor)
+    parts.ok_or_else(|| wrong_cursor(field))
 }
 
 fn parse_search_cursor(cursor: &str) -> Result<u64, Problem> {
-    u64::from_str_radix(cursor, 36).map_err(|_| wrong_cursor())
+    u64::from_str_radix(cursor, 36).map_err(|_| wrong_cursor("data.cursor"))
 }
 
-fn wrong_cursor() -> Problem {
-    Problem::invalid_field("data.cursor", "the next_cursor of an earlier page")
+fn wrong_cursor(field: &str) -> Problem {
+    Problem::invalid_field(field, "the next_cursor of an earlier page")
 }
 
 /// A search's cursor as clients get it.
@@ -609,7 +629,7 @@ fn to_base36(mut number: u64) -> String {
 }
 
 /// As much of a client's text as goes back to it in an error.
-fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     text.chars().take(100).collect()
 }
 

@@ -454,7 +454,7 @@ pub struct Task<'a> {
     session_id: &'a str,
     agent_id: &'a str,
     name: &'a str,
-    /// The first 1,000 characters of it.
+    /// The first 1,000 characters of it; all where it is asked for by its id, and in exports.
     input: &'a str,
     #[cfg_attr(test, ts(type = "TaskStatus"))]
     status: &'static str,
@@ -479,7 +479,7 @@ pub struct Task<'a> {
     ended_at: Option<Timestamp>,
     /// Why it failed.
     error: Option<ErrorBody<'a>>,
-    /// The first 4,000 characters of its agent's last answer.
+    /// The first 4,000 characters of its agent's last answer, or all of it as of the input.
     result: Option<&'a str>,
 }
 
@@ -827,7 +827,21 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What a task's record keeps only the beginnings of, whole; `None` where the record has all of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TaskTexts {
+    pub input: Option<String>,
+    pub result: Option<String>,
+}
+
 impl<'a> Task<'a> {
+    /// The same with these texts in the place of their beginnings.
+    pub fn with(mut self, texts: &'a TaskTexts) -> Self {
+        self.input = texts.input.as_deref().unwrap_or(self.input);
+        self.result = texts.result.as_deref().or(self.result);
+        self
+    }
+
     /// The task that a session was made for, if it was.
     pub fn of(record: &'a SessionRecord) -> Option<Self> {
         let task: &TaskRecord = record.task.as_ref()?;
@@ -949,10 +963,12 @@ fn display_some<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S)
 
 /// A time as RFC 3339 has it, in UTC, with milliseconds.
 pub(super) fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    match jiff::Timestamp::from_millisecond(at.0) {
-        Ok(timestamp) => serializer.collect_str(&format_args!("{timestamp:.3}")),
-        Err(_) => serializer.serialize_str("1970-01-01T00:00:00.000Z"),
-    }
+    serializer.serialize_str(&rfc3339_text(*at))
+}
+
+pub(super) fn rfc3339_text(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    format!("{at:.3}")
 }
 
 /// A time for people, to the second, in UTC.

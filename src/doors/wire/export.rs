@@ -145,7 +145,7 @@ fn one_line(problem: &Problem) -> String {
     in_one_line(&problem.message)
 }
 
-fn in_one_line(text: &str) -> String {
+pub(super) fn in_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

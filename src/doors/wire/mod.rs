@@ -8,6 +8,8 @@ pub mod events;
 pub mod export;
 pub mod frames;
 pub mod json;
+pub mod task_export;
+pub mod tasks;
 #[cfg(test)]
 mod typescript;
 

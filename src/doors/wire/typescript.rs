@@ -1,6 +1,6 @@
 //! Writes the wire's types down for the web UI, and checks that what is written down is true.
 
-use super::{commands, events, frames};
+use super::{commands, events, frames, tasks};
 
 /// Where the web UI finds them, from the root of the repository.
 const FILE: &str = "static/src/client/wire.gen.ts";
@@ -19,6 +19,7 @@ fn generated() -> String {
         .into_iter()
         .chain(frames::typescript(&config))
         .chain(commands::typescript(&config))
+        .chain(tasks::typescript(&config))
         .map(|declaration| format!("export {declaration}"));
     let header = "// Generated from the Rust types in src/doors/wire by `make types`. Do not edit.";
     let parts: Vec<_> = [header.to_owned()].into_iter().chain(names).chain(declarations).collect();

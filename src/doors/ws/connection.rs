@@ -102,6 +102,11 @@ impl Connection {
     pub fn close(&self, close: Close) {
         self.outbox.close(close, self.now());
     }
+
+    /// Closes it once what waits for it has been written.
+    pub fn close_after_flush(&self, close: Close) {
+        self.outbox.close_after_flush(close, self.now());
+    }
 }
 
 impl Subscriber for Connection {
@@ -156,7 +161,7 @@ impl Register {
         let mut open = self.lock();
         open.by_id.insert(connection.id, connection.clone());
         if connection.caller.client_id.is_some() {
-            let key = (connection.path, connection.caller.clone());
+            let key = (connection.path.clone(), connection.caller.clone());
             let older = open.by_client.insert(key, connection.id);
             if let Some(older) = older.and_then(|id| open.by_id.get(&id)) {
                 older.close(Close::Replaced);
@@ -167,7 +172,7 @@ impl Register {
     pub fn remove(&self, connection: &Connection) {
         let mut open = self.lock();
         open.by_id.remove(&connection.id);
-        let key = (connection.path, connection.caller.clone());
+        let key = (connection.path.clone(), connection.caller.clone());
         if open.by_client.get(&key) == Some(&connection.id) {
             open.by_client.remove(&key);
         }

@@ -1,4 +1,5 @@
 //! Actor `FrontendApi`: one `/ws/frontend-api` socket. Shows what happens in the topics that it is subscribed to.
+//! Also one `/ws/tasks/{id}` socket: then that task is the only topic, from the start.
 //!
 //! Owns: which topics the client has, and how far each has been read. Does not own: history; that is the
 //! store's. Talks to: the store, to catch up; the bus, to go on from there.
@@ -28,7 +29,7 @@ use crate::{
         ports::{Head, InvitedFrom, PageLimit, ReadFrom, StoreError},
     },
     doors::{
-        Doors,
+        Doors, Path,
         reply::Close,
         wire::{
             commands::{Request, Resume, Subscribe, Unsubscribe},
@@ -50,6 +51,8 @@ pub struct FrontendApi {
     order: Arc<Mutex<()>>,
     /// Topics catch up a page at a time, in turn.
     turn: Arc<Mutex<()>>,
+    /// What a task's socket is subscribed to from the start, and never to anything else.
+    only: Option<(String, Plan)>,
 }
 
 /// A topic that the client has: live, or catching up.
@@ -60,7 +63,7 @@ struct Subscription {
 }
 
 /// What a `subscribe` has come to for one topic.
-struct Plan {
+pub struct Plan {
     subscribed: Subscribed,
     start: Start,
 }
@@ -75,7 +78,16 @@ enum Start {
 
 impl FrontendApi {
     pub fn new(socket: Socket) -> Self {
-        Self { socket, topics: HashMap::new(), order: Arc::default(), turn: Arc::default() }
+        Self { socket, topics: HashMap::new(), order: Arc::default(), turn: Arc::default(), only: None }
+    }
+
+    /// The socket of one task: its subscription is made by the server.
+    pub fn of_task(socket: Socket, name: String, plan: Plan) -> Self {
+        Self { only: Some((name, plan)), ..Self::new(socket) }
+    }
+
+    fn is_of_task(&self) -> bool {
+        matches!(self.socket.connection.path, Path::Task(_))
     }
 
     fn subscribe(
@@ -182,14 +194,25 @@ impl FrontendApi {
                     subscription.catching_up = None;
                 }
             }
-            Err(problem) => {
-                door.topics.remove(&name);
-                let problem = of_topic(problem, &name.to_string());
-                door.socket.reply(frames::subscribe_error(None, &problem));
-            }
+            Err(problem) => door.lose(&name, problem),
         }));
         if let Some(subscription) = self.topics.get_mut(&topic) {
             subscription.catching_up = Some(handle);
+        }
+    }
+
+    /// A topic that the client was to have cannot be had. A task's socket has no other, and ends.
+    fn lose(&mut self, topic: &Topic, problem: Problem) {
+        self.topics.remove(topic);
+        let gone = problem.code == ErrorCode::SessionNotFound;
+        let problem = match topic.session().filter(|_| gone && self.is_of_task()) {
+            Some(id) => Problem::task_not_found(id.as_str()),
+            None => problem,
+        };
+        let problem = of_topic(problem, &topic.to_string());
+        self.socket.reply(frames::subscribe_error(None, &problem));
+        if self.is_of_task() {
+            self.socket.connection.close_after_flush(if gone { Close::Gone } else { Close::CutOff });
         }
     }
 
@@ -240,7 +263,7 @@ async fn detach(doors: &Doors, connection: &Connection, topics: Vec<Topic>) {
 }
 
 /// Finds out whether a client may have a topic, and where it begins for it.
-async fn plan(
+pub async fn plan(
     doors: &Doors,
     principal: &Principal,
     name: &str,
@@ -420,10 +443,16 @@ impl Actor for FrontendApi {
         socket::started(self, ctx);
         // The bus knows the socket before its client does: what the client then does finds it there.
         let connection = self.socket.connection.clone();
-        let connect =
-            Connect { connection: connection.id, caller: connection.caller.clone(), subscriber: connection };
+        // Who watches one task is told of nothing else.
+        let caller = (!self.is_of_task()).then(|| connection.caller.clone());
+        let connect = Connect { connection: connection.id, caller, subscriber: connection };
         let connected = self.socket.doors.bus.ask(connect);
-        ctx.spawn(connected.into_actor(self).map(|_, door, ctx| socket::ready(door, ctx)));
+        ctx.spawn(connected.into_actor(self).map(|_, door, ctx| {
+            if let Some((name, plan)) = door.only.take() {
+                door.begin(None, vec![(name, Ok(plan))], ctx);
+            }
+            socket::ready(door, ctx);
+        }));
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
@@ -481,7 +510,12 @@ impl Door for FrontendApi {
                 };
                 ctx.text(frames::subscribe_ack(None, &[subscribed]));
             }
-            Notice::Ended(topic) => self.forget(&[topic], ctx),
+            Notice::Ended(topic) => {
+                self.forget(&[topic], ctx);
+                if self.is_of_task() {
+                    self.socket.connection.close_after_flush(Close::Gone);
+                }
+            }
             Notice::Invited(topic, from) => {
                 let resume = match from {
                     InvitedFrom::Beginning => Some(Resume::Beginning),

@@ -257,7 +257,7 @@ fn take_up_held<A: Door>(door: &mut A, ctx: &mut A::Context) {
 
 fn take_up<A: Door>(door: &mut A, text: &str, ctx: &mut A::Context) {
     let socket = door.socket();
-    let commands::Inbound { reply_to, request } = commands::decode(text, socket.connection.path);
+    let commands::Inbound { reply_to, request } = commands::decode(text, &socket.connection.path);
     match request {
         Ok(Request::Ping | Request::Heartbeat) => socket.reply(frames::pong(reply_to.as_deref())),
         Ok(request) => {

@@ -167,3 +167,92 @@ fn a_full_store_lets_closed_sessions_go_then_refuses_new_work() {
     assert!(fixture.append(&session(103), vec![closed()]).is_ok());
     assert!(fixture.append(&session(106), vec![created(None), system(&text)]).is_ok());
 }
+
+fn patched(version: u64, patch: serde_json::Value) -> Entry {
+    Durable::StatePatched { version, patch: Box::new(patch) }.into()
+}
+
+/// A document, made as long as it may be by patches of a few bytes each.
+fn grow(fixture: &mut Fixture, topic: &Topic) -> u64 {
+    let seed = "x".repeat(1_000);
+    let first = patched(1, serde_json::json!([{ "op": "add", "path": "/a", "value": { "x": seed } }]));
+    fixture.append(topic, vec![first]).unwrap();
+    let mut version = 1;
+    for name in ["b", "c", "d", "e", "f", "g"] {
+        version += 1;
+        let path = format!("/a/{name}");
+        let double = serde_json::json!([{ "op": "copy", "from": "/a", "path": path }]);
+        fixture.append(topic, vec![patched(version, double)]).unwrap();
+    }
+    version
+}
+
+#[test]
+fn a_document_that_has_grown_by_little_counts_as_long_as_it_is() {
+    let mut fixture = Fixture::with_room(usize::MAX);
+    let topic = fixture.create(100);
+    let bytes = |fixture: &Fixture| lock(&fixture.store.shared.catalog).bytes;
+    let before = bytes(&fixture);
+
+    let version = grow(&mut fixture, &topic);
+
+    let state = ready(fixture.store.session(topic.session().unwrap())).unwrap().unwrap();
+    assert!(state.shared.bytes() > 60_000, "{}", state.shared.bytes());
+    assert!(bytes(&fixture) - before > state.shared.bytes());
+    let full = bytes(&fixture);
+    // It gives back what is taken from it.
+    let emptied = patched(version + 1, serde_json::json!([{ "op": "remove", "path": "/a" }]));
+    fixture.append(&topic, vec![emptied]).unwrap();
+    assert!(bytes(&fixture) + 60_000 < full);
+}
+
+#[test]
+fn a_full_store_takes_no_more_patches_of_clients_nor_names() {
+    let mut fixture = Fixture::with_room(100_000);
+    let (topic, other) = (fixture.create(100), fixture.create(101));
+    let run_id = RunId::new();
+    fixture.append(&other, vec![user(run_id, "q", Queued::No), started(run_id)]).unwrap();
+    let last = grow(&mut fixture, &topic);
+    fixture.append(&topic, vec![system(&"x".repeat(30_000))]).unwrap();
+
+    let add = |value: &str| serde_json::json!([{ "op": "add", "path": "/more", "value": value }]);
+    assert_eq!(fixture.append(&topic, vec![patched(last + 1, add("x"))]), Err(AppendError::Full));
+    let renamed = Durable::SessionUpdated { title: "x".to_owned() };
+    assert_eq!(fixture.append(&topic, vec![renamed.into()]), Err(AppendError::Full));
+    // A run that has begun goes on to its end.
+    let by_tool = Entry::of_run(run_id, patched(1, add("x")).body);
+    assert!(fixture.append(&other, vec![by_tool]).is_ok());
+    assert!(fixture.append(&other, vec![response(run_id, "x"), finished(run_id)]).is_ok());
+}
+
+#[test]
+fn all_bytes_are_given_back_with_the_sessions() {
+    let mut fixture = Fixture::with_room(usize::MAX);
+    let topic = fixture.create(100);
+    grow(&mut fixture, &topic);
+    let (name, input) = ("Count".to_owned(), "x".repeat(5_000));
+    let task = Durable::Task(Box::new(crate::core::event::TaskChange::Created { name, input }));
+    fixture.append(&session(101), vec![created(None), task.into()]).unwrap();
+    let topic_of_fork = session(102);
+    let begin = created(Some("a fork"));
+    let begin = Event::durable(topic_of_fork.clone(), "f".into(), 1, Timestamp(9), begin);
+    let mut state = ready(fixture.store.session(topic.session().unwrap())).unwrap().unwrap();
+    state.record.session_id = topic_of_fork.session().unwrap().clone();
+    state.record.epoch = "f".into();
+    let fork = Fork {
+        from: topic.session().unwrap().clone(),
+        created: Arc::new(begin),
+        state,
+        commands: Vec::new(),
+    };
+    ready(fixture.store.fork(fork)).unwrap();
+    let bytes = |fixture: &Fixture| lock(&fixture.store.shared.catalog).bytes;
+    assert!(bytes(&fixture) > 2 * 60_000, "{}", bytes(&fixture));
+
+    for number in [102, 101, 100] {
+        let id = session(number).session().unwrap().clone();
+        ready(fixture.store.delete(&id, Vec::new())).unwrap();
+    }
+
+    assert_eq!(bytes(&fixture), 0);
+}

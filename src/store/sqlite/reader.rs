@@ -20,7 +20,7 @@ use super::{
     open::{self, Refusal, beside, connect_to_read, meta},
     queue::{Popped, Queue, Refused},
     rows::{Place, event, find_log, find_place, number, record, session_id, unsigned},
-    schema::{is_message, is_preamble, is_searched, kind},
+    schema::{is_message, is_preamble, is_searched, kind, task_status_number},
 };
 use crate::{
     core::{
@@ -156,6 +156,11 @@ const TASKS: &str =
     "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head, task FROM logs
     WHERE owner = ?1 AND task IS NOT NULL AND updated_at <= ?2 AND (updated_at < ?2 OR topic > ?3)
     ORDER BY updated_at DESC, topic";
+const TASKS_BY_STATUS: &str =
+    "SELECT topic, owner, title, status, created_at, updated_at, epoch_part, head, task FROM logs
+    WHERE owner = ?1 AND task IS NOT NULL AND task_status = ?4 AND updated_at <= ?2
+        AND (updated_at < ?2 OR topic > ?3)
+    ORDER BY updated_at DESC, topic";
 const UNFINISHED: &str = "SELECT topic FROM logs WHERE unfinished = 1 AND topic > ?1 ORDER BY topic LIMIT ?2";
 const HAS_ENDED: &str = "SELECT 1 FROM logs JOIN events ON events.log_id = logs.id
     WHERE logs.topic = ?1 AND events.run_id = ?2 AND events.kind = 10";
@@ -278,18 +283,28 @@ impl Reader {
         let is_wanted = |record: &SessionRecord| {
             filter.agent_id.as_ref().is_none_or(|agent| agent.as_str() == record.session_id.agent_str())
                 && query.as_ref().is_none_or(|query| matches_query(record, query))
-                && filter.kind.takes(record)
         };
         let (updated_at, topic) = match &filter.after {
             Some((updated_at, id)) => (updated_at.0, Topic::Session(id.clone()).to_string()),
             None => (i64::MAX, String::new()),
         };
-        let list = match filter.kind {
-            SessionKind::Chats => LIST,
-            SessionKind::Tasks { .. } => TASKS,
+        let owner = filter.owner.as_str();
+        let ask = |question| self.connection.prepare_cached(question);
+        let mut statement;
+        let mut rows = match filter.kind {
+            SessionKind::Chats => {
+                statement = ask(LIST)?;
+                statement.query(params![owner, updated_at, topic])?
+            }
+            SessionKind::Tasks { status: None } => {
+                statement = ask(TASKS)?;
+                statement.query(params![owner, updated_at, topic])?
+            }
+            SessionKind::Tasks { status: Some(status) } => {
+                statement = ask(TASKS_BY_STATUS)?;
+                statement.query(params![owner, updated_at, topic, task_status_number(status)])?
+            }
         };
-        let mut statement = self.connection.prepare_cached(list)?;
-        let mut rows = statement.query(params![filter.owner.as_str(), updated_at, topic])?;
         let mut slice = ListSlice { records: Vec::new(), next: None };
         for seen in 1.. {
             let Some(row) = rows.next()? else { break };
@@ -502,12 +517,24 @@ mod tests {
     fn no_question_looks_at_everything_or_sorts() {
         let connection = Connection::open_in_memory().unwrap();
         migrate(&connection).unwrap();
-        for question in [AFTER, BEFORE, NEWEST, HIT, MESSAGES, LIST, UNFINISHED, HAS_ENDED] {
+        let questions = [
+            (AFTER, "events_by_seq"),
+            (BEFORE, "events_by_seq"),
+            (NEWEST, "events_by_seq"),
+            (HIT, "PRIMARY KEY"),
+            (MESSAGES, "PRIMARY KEY"),
+            (LIST, "logs_by_owner"),
+            (TASKS, "tasks_by_owner"),
+            (TASKS_BY_STATUS, "tasks_by_status"),
+            (UNFINISHED, "logs_unfinished"),
+            (HAS_ENDED, "events_ended"),
+        ];
+        for (question, index) in questions {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
             let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
-            for step in steps.map(Result::unwrap) {
-                assert!(step.starts_with("SEARCH "), "{step}: {question}");
-            }
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            assert!(steps.iter().all(|step| step.starts_with("SEARCH ")), "{steps:?}: {question}");
+            assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}: {question}");
         }
     }
 

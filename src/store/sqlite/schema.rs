@@ -98,6 +98,7 @@ ALTER TABLE logs ADD COLUMN task_status INTEGER;
 DROP INDEX logs_by_owner;
 CREATE INDEX logs_by_owner ON logs (owner, updated_at DESC, topic) WHERE owner IS NOT NULL AND task IS NULL;
 CREATE INDEX tasks_by_owner ON logs (owner, updated_at DESC, topic) WHERE task IS NOT NULL;
+CREATE INDEX tasks_by_status ON logs (owner, task_status, updated_at DESC, topic) WHERE task IS NOT NULL;
 
 -- The documents that sessions share, of those that have been changed; JSON.
 CREATE TABLE shared_states (

@@ -15,6 +15,7 @@ use crate::core::{
     command::{Done, Remember},
     event::{Durable, Entry, Event, Queued, Timestamp},
     ids::{CommandId, Epoch, MessageId, Principal, Seq},
+    ports::SessionKind,
     search::Words,
     session::SessionState,
 };
@@ -219,6 +220,11 @@ const CONTENT: [&str; MIGRATIONS.len()] = [
     INSERT INTO logs (id, topic, epoch_part, first, head, owner, title, status, created_at, updated_at, state)
     VALUES (7, 'session:helper_100', 'log', 1, 1, 'local', 'Old', 0, 5, 5,
             '{\"run\":null,\"queue\":[],\"context\":null,\"messages\":0}');
+    INSERT INTO logs (id, topic, epoch_part, first, head, owner, title, status, created_at, updated_at, unfinished,
+                      state, task, task_status)
+    VALUES (8, 'session:helper_101', 'log', 1, 1, 'local', 'Count', 0, 5, 5, 1,
+            '{\"run\":null,\"queue\":[],\"context\":null,\"messages\":0}',
+            '{\"name\":\"Count\",\"input\":\"x\",\"status\":\"pending\"}', 0);
     INSERT INTO shared_states (log_id, version, value) VALUES (7, 3, '{\"round\":1}');
     INSERT INTO events (log_id, seq, kind, at, event_id, body)
     VALUES (7, 1, 0, 5, randomblob(16),
@@ -230,12 +236,7 @@ const CONTENT: [&str; MIGRATIONS.len()] = [
 async fn files_of_all_versions_are_opened() {
     for version in 1..=MIGRATIONS.len() {
         let folder = Folder::new();
-        let old = Connection::open(folder.file()).unwrap();
-        old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
-        old.execute_batch(&MIGRATIONS[..version].concat()).unwrap();
-        old.pragma_update(None, "user_version", version as u32).unwrap();
-        old.execute_batch(CONTENT[version - 1]).unwrap();
-        drop(old);
+        make_file(&folder, version, CONTENT[version - 1]);
 
         let store = folder.open();
 
@@ -244,11 +245,126 @@ async fn files_of_all_versions_are_opened() {
         store.append(append(&topic, 1, vec![said("new")])).await.unwrap();
         let state = store.session(topic.session().unwrap()).await.unwrap().unwrap();
         assert_eq!((state.record.title.as_deref(), state.record.head), (Some("Old"), 2));
+        if version >= 2 {
+            assert_eq!((state.shared.version, &*state.shared.value), (3, &serde_json::json!({ "round": 1 })));
+            let task = store.session(session(101).session().unwrap()).await.unwrap().unwrap().record.task;
+            assert_eq!(task.unwrap().name, "Count");
+            assert_eq!(store.unfinished(None, 9).await.unwrap().len(), 2, "it, and what was just said");
+        }
         let page = store.read(&topic, ReadFrom::After(0), ALL).await.unwrap().unwrap();
         assert_eq!(page.events.len(), 2);
         let found: u32 = folder.look().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(found, schema::VERSION);
     }
+}
+
+/// The first version's file of a server that was used, as that server left it.
+const USED: &str = r#"
+    INSERT INTO meta (key, value) VALUES ('incarnation', 'abc123'), ('clean', 1);
+    INSERT INTO logs VALUES
+    (1, 'session:helper_100', 'one', 1, 7, 'local', 'Harbours', 0, 1000, 3000, 0,
+        '{"run":null,"queue":[],"context":{"tokens_used":50,"context_window":8192,"omitted_messages":0,"source":"estimate"},"messages":2}'),
+    (2, 'session:helper_101', 'two', 1, 2, 'local', NULL, 2, 2000, 4000, 0,
+        '{"run":null,"queue":[],"context":null,"messages":0}'),
+    (3, 'session:helper_102', 'three', 1, 3, 'local', NULL, 1, 2500, 2500, 1,
+        '{"run":"01890000-0000-7000-8000-000000000002","queue":[],"context":null,"messages":1}');
+    INSERT INTO events (log_id, seq, kind, at, event_id, run_id, body) VALUES
+    (1, 1, 0, 1000, randomblob(16), NULL,
+        '{"type":"session_created","owner":"local","agent_name":"Helper","title":"Harbours"}'),
+    (1, 2, 1, 1000, randomblob(16), NULL, '{"type":"system_message","content":"You are helpful."}'),
+    (1, 3, 3, 2000, randomblob(16), x'01890000000070008000000000000001',
+        '{"type":"user_message","message_id":"01890000-0000-7000-8000-00000000000a","command_id":"c-1","content":"where is the harbour?","author":"local","queue":"no"}'),
+    (1, 4, 4, 2000, randomblob(16), x'01890000000070008000000000000001',
+        '{"type":"run_started","trigger":"user_message"}'),
+    (1, 5, 7, 3000, randomblob(16), x'01890000000070008000000000000001',
+        '{"type":"agent_response","message_id":"01890000-0000-7000-8000-00000000000b","content":"by the sea","model":"demo","finish_reason":"stop","incomplete":false}'),
+    (1, 6, 8, 3000, randomblob(16), x'01890000000070008000000000000001',
+        '{"type":"context_updated","tokens_used":50,"context_window":8192,"omitted_messages":0,"source":"estimate"}'),
+    (1, 7, 10, 3000, randomblob(16), x'01890000000070008000000000000001',
+        '{"type":"run_finished","outcome":"completed","usage":{"prompt_tokens":0,"completion_tokens":0},"duration_ms":3}'),
+    (2, 1, 0, 2000, randomblob(16), NULL, '{"type":"session_created","owner":"local","agent_name":"Helper"}'),
+    (2, 2, 12, 4000, randomblob(16), NULL, '{"type":"session_closed","reason":"closed"}'),
+    (3, 1, 0, 2500, randomblob(16), NULL, '{"type":"session_created","owner":"local","agent_name":"Helper"}'),
+    (3, 2, 3, 2500, randomblob(16), x'01890000000070008000000000000002',
+        '{"type":"user_message","message_id":"01890000-0000-7000-8000-00000000000c","content":"and?","author":"local","queue":"no"}'),
+    (3, 3, 4, 2500, randomblob(16), x'01890000000070008000000000000002',
+        '{"type":"run_started","trigger":"user_message"}');
+"#;
+
+/// A file as that version made it.
+fn make_file(folder: &Folder, version: usize, content: &str) {
+    let old = Connection::open(folder.file()).unwrap();
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.execute_batch(&MIGRATIONS[..version].concat()).unwrap();
+    old.pragma_update(None, "user_version", version as u32).unwrap();
+    old.execute_batch(content).unwrap();
+}
+
+#[tokio::test]
+async fn a_used_file_of_the_first_version_has_all_that_it_had() {
+    let folder = Folder::new();
+    make_file(&folder, 1, USED);
+
+    let store = folder.open();
+
+    let list = async |kind| {
+        let (owner, limit) = (Principal::local(), 10);
+        let filter = SessionFilter { owner, kind, agent_id: None, query: None, after: None, limit };
+        let records = store.sessions(filter).await.unwrap();
+        records.into_iter().map(|record| record.session_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(SessionKind::Chats).await, ["helper_101", "helper_100", "helper_102"]);
+    assert!(list(SessionKind::Tasks { status: None }).await.is_empty());
+    assert_eq!(store.unfinished(None, 9).await.unwrap(), [session(102).session().unwrap().clone()]);
+
+    let one = session(100);
+    let state = store.session(one.session().unwrap()).await.unwrap().unwrap();
+    assert_eq!((state.record.title.as_deref(), state.record.head, state.messages), (Some("Harbours"), 7, 2));
+    assert_eq!(state.context.unwrap().tokens_used, 50);
+    assert_eq!((state.shared.version, state.record.task), (0, None));
+    let page = store.read(&one, ReadFrom::After(0), ALL).await.unwrap().unwrap();
+    assert_eq!(page.events.len(), 7);
+    assert!(page.events.iter().all(|event| !event.of_task));
+    let waits = store.session(session(102).session().unwrap()).await.unwrap().unwrap();
+    assert_eq!(waits.run, "01890000-0000-7000-8000-000000000002".parse().ok());
+
+    until("its messages to be indexed", async || {
+        let words = Words::of("harbour").unwrap();
+        let search = Search { owner: Principal::local(), words, after: None, limit: 10 };
+        store.search(search).await.unwrap().hits.iter().map(|hit| hit.seq).eq([3])
+    })
+    .await;
+
+    let mut fork = fork_of(&one, &session(200), 7);
+    fork.state = SessionState { record: fork.state.record.clone(), ..state };
+    fork.state.record.head = 7;
+    store.fork(fork).await.unwrap();
+    let page = store.read(&session(200), ReadFrom::After(0), ALL).await.unwrap().unwrap();
+    assert_eq!((page.events.len(), page.head.of_task), (7, false));
+
+    // It goes on, with what is new.
+    let patch = Box::new(serde_json::json!([{ "op": "add", "path": "/x", "value": 1 }]));
+    store.append(append(&one, 7, vec![Durable::StatePatched { version: 1, patch }.into()])).await.unwrap();
+    drop(store);
+    let store = folder.open();
+    let state = store.session(one.session().unwrap()).await.unwrap().unwrap();
+    assert_eq!((state.record.head, state.shared.version), (8, 1));
+}
+
+#[tokio::test]
+async fn a_deleted_session_takes_its_document_with_it() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let topic = create(&store, 100).await;
+    let patch = Box::new(serde_json::json!([{ "op": "add", "path": "/x", "value": 1 }]));
+    let patched = Durable::StatePatched { version: 1, patch };
+    store.append(append(&topic, 1, vec![patched.into()])).await.unwrap();
+    assert_eq!(folder.count("shared_states"), 1);
+
+    store.delete(topic.session().unwrap(), Vec::new()).await.unwrap();
+
+    until("the document to be removed", async || folder.count("logs") == 0).await;
+    assert_eq!(folder.count("shared_states"), 0);
 }
 
 // ---- failures ----

@@ -149,7 +149,7 @@ export type Task = {
  */
 task_id: string, session_id: string, agent_id: string, name: string, 
 /**
- * The first 1,000 characters of it.
+ * The first 1,000 characters of it; all where it is asked for by its id, and in exports.
  */
 input: string, status: TaskStatus, 
 /**
@@ -169,7 +169,7 @@ confidence: number | null, created_at: string, updated_at: string, started_at: s
  */
 error: ErrorBody | null, 
 /**
- * The first 4,000 characters of its agent's last answer.
+ * The first 4,000 characters of its agent's last answer, or all of it as of the input.
  */
 result: string | null, };
 
@@ -384,3 +384,13 @@ if_version: number, };
 export type PositionData = { epoch?: string, seq: number, };
 
 export type SubscribeData = { topics: Array<string>, positions?: { [key in string]: PositionData }, };
+
+export type CreateTaskData = { agent_id: string, name: string, 
+/**
+ * What its agent is told.
+ */
+input: string, };
+
+export type RenameTaskData = { name: string, };
+
+export type TaskList = { tasks: Array<Task>, next_cursor: string | null, };

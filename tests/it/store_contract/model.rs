@@ -17,6 +17,8 @@ enum Act {
         entries: Vec<Said>,
         command: Option<u8>,
         off: u8,
+        /// Where the session begins with it: it is a task's.
+        task: bool,
     },
     Checkpoint {
         session: u64,
@@ -51,6 +53,12 @@ enum Said {
     Finished { run: u8 },
     Renamed { words: u8 },
     System { words: u8 },
+    Task { change: u8 },
+    Progressed { percent: u8 },
+    Patched { field: u8, value: u8 },
+    Suggested { words: u8 },
+    Asked { run: u8, call: u8 },
+    Allowed { run: u8, call: u8 },
     Closed,
 }
 
@@ -63,6 +71,12 @@ fn said() -> impl Strategy<Value = Said> {
         3 => run().prop_map(|run| Said::Finished { run }),
         1 => any::<u8>().prop_map(|words| Said::Renamed { words }),
         2 => any::<u8>().prop_map(|words| Said::System { words }),
+        3 => (0..8_u8).prop_map(|change| Said::Task { change }),
+        1 => (0..101_u8).prop_map(|percent| Said::Progressed { percent }),
+        2 => (0..4_u8, any::<u8>()).prop_map(|(field, value)| Said::Patched { field, value }),
+        1 => any::<u8>().prop_map(|words| Said::Suggested { words }),
+        1 => (run(), 0..4_u8).prop_map(|(run, call)| Said::Asked { run, call }),
+        1 => (run(), 0..4_u8).prop_map(|(run, call)| Said::Allowed { run, call }),
         1 => proptest::prelude::Just(Said::Closed),
     ]
 }
@@ -71,8 +85,9 @@ fn act() -> impl Strategy<Value = Act> {
     let session = || 100..106_u64;
     let command = || proptest::option::weighted(0.3, 0..20_u8);
     prop_oneof![
-        20 => (session(), vec(said(), 0..12), command(), 0..12_u8)
-            .prop_map(|(session, entries, command, off)| Act::Append { session, entries, command, off }),
+        20 => (session(), vec(said(), 0..12), command(), 0..12_u8, any::<bool>()).prop_map(
+            |(session, entries, command, off, task)| Act::Append { session, entries, command, off, task }
+        ),
         4 => (session(), 0..12_u8).prop_map(|(session, message)| Act::Checkpoint { session, message }),
         2 => (session(), session(), any::<u8>(), command())
             .prop_map(|(from, to, part, command)| Act::Fork { from, to, part, command }),
@@ -102,7 +117,8 @@ impl Names {
         (self.runs[usize::from(number / 2)], self.messages[usize::from(number)])
     }
 
-    fn entry(&self, said: &Said) -> Entry {
+    /// `version` is that of the shared document before it.
+    fn entry(&self, said: &Said, version: &mut u64) -> Entry {
         let run = |run: &u8| self.runs[usize::from(*run)];
         match said {
             Said::User { run: of, words, queue } => {
@@ -117,6 +133,30 @@ impl Names {
             Said::Finished { run: of } => finished(run(of)),
             Said::Renamed { words } => renamed(&text(*words)),
             Said::System { words } => system(&text(*words)),
+            Said::Task { change } => {
+                let changes = [
+                    TaskChange::Started,
+                    TaskChange::Renamed { name: text(*change) },
+                    TaskChange::Pausing,
+                    TaskChange::Paused,
+                    TaskChange::Resumed,
+                    TaskChange::Completed,
+                    failed(),
+                    TaskChange::Cancelled,
+                ];
+                task(changes[usize::from(*change)].clone())
+            }
+            Said::Progressed { percent } => progressed(Some(f64::from(*percent) / 100.0), Some("so far")),
+            Said::Patched { field, value } => {
+                *version += 1;
+                patched(*version, &format!("field{field}"), &text(*value).into())
+            }
+            Said::Suggested { words } => {
+                let text = text(*words);
+                suggested(&text.split_whitespace().collect::<Vec<_>>())
+            }
+            Said::Asked { run: of, call } => asked(run(of), &format!("call{call}")),
+            Said::Allowed { run: of, call } => allowed(run(of), &format!("call{call}")),
             Said::Closed => closed(),
         }
     }
@@ -169,11 +209,15 @@ impl Pair {
 
     async fn act(&mut self, act: &Act) -> Result<(), TestCaseError> {
         match act {
-            Act::Append { session: number, entries, command, off } => {
+            Act::Append { session: number, entries, command, off, task } => {
                 let topic = session(*number);
-                let mut entries: Vec<_> = entries.iter().map(|said| self.names.entry(said)).collect();
-                if self.memory.head(&topic).await.is_none() && !entries.is_empty() {
-                    entries.insert(0, created(Some("title")));
+                let state = self.memory.state(&topic).await;
+                let mut version = state.as_ref().map_or(0, |state| state.shared.version);
+                let mut entries: Vec<_> =
+                    entries.iter().map(|said| self.names.entry(said, &mut version)).collect();
+                if state.is_none() && !entries.is_empty() {
+                    let begun = [created(Some("title")), task_created("a task", &"x".repeat(1_500))];
+                    entries.splice(0..0, begun.into_iter().take(1 + usize::from(*task)));
                 }
                 self.append(&topic, entries, commands(*command), *off == 0).await
             }
@@ -216,6 +260,7 @@ impl Pair {
         // Now and then past the end.
         let head = (head.last * u64::from(part) / 250).max(1);
         let epoch_before = self.memory.epochs.get(&to).cloned();
+        let was_task = self.memory.tasks.contains(&to);
         let fork = self.memory.fork_of(&from, &to, head).await;
         let forks = [0, 1].map(|_| Fork {
             from: fork.from.clone(),
@@ -227,7 +272,10 @@ impl Pair {
         let one = self.memory.store.fork(one).await;
         let two = self.sqlite().fork(two).await;
         if let (Err(_), Some(epoch)) = (&one, epoch_before) {
-            self.memory.epochs.insert(to, epoch);
+            self.memory.epochs.insert(to.clone(), epoch);
+            if was_task {
+                self.memory.tasks.insert(to);
+            }
         }
         prop_assert_eq!(one, two);
         Ok(())
@@ -238,7 +286,7 @@ impl Pair {
         for topic in (100..106).map(session).chain([Topic::System]) {
             let heads = (one.head(&topic).await.unwrap(), two.head(&topic).await.unwrap());
             let plain = |head: Option<Head>| {
-                head.map(|head| (head.epoch.log_part().to_owned(), head.first, head.last))
+                head.map(|head| (head.epoch.log_part().to_owned(), head.first, head.last, head.of_task))
             };
             let last = heads.0.as_ref().map_or(0, |head| head.last);
             prop_assert_eq!(plain(heads.0), plain(heads.1));
@@ -292,10 +340,22 @@ impl Pair {
             prop_assert_eq!(one.unfinished(None, limit).await, two.unfinished(None, limit).await);
             prop_assert_eq!(one.unfinished(after.clone(), limit).await, two.unfinished(after, limit).await);
         }
-        for query in [None, Some("banana".to_owned()), Some("_10".to_owned())] {
+        let queries = [None, Some("banana".to_owned()), Some("_10".to_owned())];
+        let statuses = [
+            None,
+            Some(TaskStatus::Pending),
+            Some(TaskStatus::Running),
+            Some(TaskStatus::Paused),
+            Some(TaskStatus::Completed),
+            Some(TaskStatus::Failed),
+            Some(TaskStatus::Cancelled),
+        ];
+        let tasks = statuses.map(|status| SessionKind::Tasks { status });
+        let kinds = || tasks.into_iter().chain([SessionKind::Chats]);
+        for (query, kind) in queries.iter().flat_map(|query| kinds().map(move |kind| (query, kind))) {
             let mut after = None;
             loop {
-                let filter = SessionFilter { query: query.clone(), after, limit: 2, ..all_sessions() };
+                let filter = SessionFilter { query: query.clone(), kind, after, limit: 2, ..all_sessions() };
                 let lists =
                     (one.sessions(filter.clone()).await.unwrap(), two.sessions(filter).await.unwrap());
                 after = lists.0.last().map(|record| (record.updated_at, record.session_id.clone()));
@@ -330,11 +390,11 @@ impl Pair {
     }
 }
 
-fn plain_event(event: &Arc<Event>) -> (String, Timestamp, Option<RunId>, Seq, String, Durable) {
+fn plain_event(event: &Arc<Event>) -> (String, Timestamp, Option<RunId>, Seq, String, Durable, bool) {
     let position = event.position.as_ref().expect("a stored event");
     let part = position.epoch.log_part().to_owned();
     let body = event.as_durable().expect("a stored event").clone();
-    (event.id.to_string(), event.at, event.run_id, position.seq, part, body)
+    (event.id.to_string(), event.at, event.run_id, position.seq, part, body, event.of_task)
 }
 
 fn plain_state(mut state: SessionState) -> SessionState {

@@ -108,8 +108,9 @@ fn frame() -> impl Strategy<Value = Value> {
 const MAX_REFUSAL_BYTES: usize = 4 * 1024;
 
 fn check(text: &str) {
-    for path in [Path::Frontend, Path::Backend] {
-        let Inbound { reply_to, request } = decode(text, path);
+    let task = Path::Task("helper_417".parse().unwrap());
+    for path in [Path::Frontend, Path::Backend, task] {
+        let Inbound { reply_to, request } = decode(text, &path);
         match request {
             Ok(Request::Subscribe(_) | Request::Unsubscribe(_)) => assert_eq!(path, Path::Frontend, "{text}"),
             Ok(Request::Ping | Request::Heartbeat) => {}
@@ -126,7 +127,7 @@ fn check(text: &str) {
 #[test]
 fn what_is_valid_is_understood_on_its_path() {
     for text in VALID {
-        let understood = [Path::Frontend, Path::Backend].map(|path| decode(text, path).request.is_ok());
+        let understood = [Path::Frontend, Path::Backend].map(|path| decode(text, &path).request.is_ok());
         assert!(understood.contains(&true), "{text}");
     }
 }
