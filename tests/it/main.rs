@@ -22,3 +22,4 @@ mod sqlite;
 mod store_contract;
 mod subscriptions;
 mod support;
+mod tasks;
