@@ -17,18 +17,19 @@ use std::{
 use actix::{Actor, Arbiter};
 use actix_web::{App as WebApp, HttpServer, dev::ServerHandle, web};
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     config::{
-        AgentSettings, Durability, ModelName, ProviderKind, ProviderSettings, Settings, StoreSettings,
-        ToolOrigin,
+        AgentSettings, Durability, McpSettings, McpTransport, ModelName, ProviderKind, ProviderSettings,
+        Settings, StoreSettings, ToolOrigin,
     },
     core::{
         bus::{Bus, EventBus},
         event::AgentCard,
         manager::{AgentManager, Manager},
-        ports::{ModelError, ModelProvider, Store, ToolSource},
+        ports::{ModelError, ModelProvider, Store, ToolSource, ToolSpec},
         profile::{AgentProfile, Profiles, ToolGroup},
     },
     doors::{
@@ -38,14 +39,18 @@ use crate::{
     },
     providers::{
         context_windows::known_context_window,
-        genai::{Api, GenaiProvider, ProviderOptions, ProviderRuntime},
+        genai::{Api, GenaiProvider, ProviderOptions},
         scripted::ScriptedModel,
     },
+    runtime::AdapterRuntime,
     store::{
         memory::MemoryStore,
         sqlite::{self, SqliteOptions, SqliteReader, SqliteStore},
     },
-    tools::builtin::BuiltinTools,
+    tools::{
+        builtin::BuiltinTools,
+        mcp::{self, McpOptions, McpSource},
+    },
 };
 
 /// Connections that wait to be accepted. With a short queue the kernel drops some of a thousand that come at
@@ -77,6 +82,7 @@ pub struct App {
     /// The thread of the core. It ends with the process.
     _core: Arbiter,
     _providers: Providers,
+    tools: ToolSources,
 }
 
 impl App {
@@ -85,7 +91,8 @@ impl App {
         raise_file_limit();
         let store = open_store(&settings.store)?;
         let providers = Providers::start(&settings)?;
-        let (profiles, models) = profiles(&settings, &providers);
+        let tools = ToolSources::start(&settings)?;
+        let (profiles, models) = profiles(&settings, &providers, &tools);
         let profiles = Arc::new(profiles);
 
         let core = Arbiter::new();
@@ -141,6 +148,7 @@ impl App {
             drain: settings.drain,
             _core: core,
             _providers: providers,
+            tools,
         })
     }
 
@@ -156,6 +164,7 @@ impl App {
         }
         self.doors.register.drain(FLUSH_TIMEOUT).await;
         self.server.stop(false).await;
+        self.tools.close().await;
         if tokio::time::timeout(CLOSE_TIMEOUT, self.doors.store.close()).await.is_err() {
             log::error!("the store could not be closed in {CLOSE_TIMEOUT:?}; it is as after a crash");
         }
@@ -216,12 +225,12 @@ fn door_settings(settings: &Settings) -> DoorSettings {
 /// The providers that agents use, and the threads that they run on.
 pub struct Providers {
     by_name: BTreeMap<String, Arc<GenaiProvider>>,
-    _runtime: ProviderRuntime,
+    _runtime: AdapterRuntime,
 }
 
 impl Providers {
     pub fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let runtime = ProviderRuntime::start().context("no thread for providers")?;
+        let runtime = AdapterRuntime::start("providers").context("no thread for providers")?;
         let mut by_name = BTreeMap::new();
         for (name, provider) in &settings.providers {
             let provider = GenaiProvider::new(provider_options(name, provider), runtime.handle())
@@ -240,6 +249,68 @@ impl Providers {
                 None => Ok(()),
             },
         }
+    }
+}
+
+/// The sources of tools that agents use, and the thread that they work on. Not the providers': a server of tools
+/// that floods it is not to hold up an answer.
+pub struct ToolSources {
+    builtin: Arc<BuiltinTools>,
+    mcp: BTreeMap<String, Arc<McpSource>>,
+    _runtime: AdapterRuntime,
+}
+
+impl ToolSources {
+    /// No server is started before its tools are needed.
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let runtime = AdapterRuntime::start("tools").context("no thread for tools")?;
+        let source = |(name, server): (&String, &McpSettings)| {
+            let source = McpSource::new(name, mcp_options(server), runtime.handle());
+            (name.clone(), Arc::new(source))
+        };
+        let mcp = settings.mcp.iter().map(source).collect();
+        Ok(Self { builtin: Arc::default(), mcp, _runtime: runtime })
+    }
+
+    fn get(&self, origin: &ToolOrigin) -> Option<Arc<dyn ToolSource>> {
+        match origin {
+            ToolOrigin::BuiltIn => Some(self.builtin.clone()),
+            ToolOrigin::Mcp(name) => self.mcp.get(name).cloned().map(|source| source as Arc<dyn ToolSource>),
+        }
+    }
+
+    /// The tools that a server has; or what is wrong with it, for whoever runs this one.
+    pub async fn probe(&self, server: &str) -> Result<Arc<[ToolSpec]>, String> {
+        match self.mcp.get(server) {
+            Some(source) => source.probe().await,
+            None => Err("no agent uses it".to_owned()),
+        }
+    }
+
+    /// Ends what was started for tools.
+    pub async fn close(&self) {
+        join_all(self.mcp.values().map(|source| source.close())).await;
+    }
+}
+
+fn mcp_options(server: &McpSettings) -> McpOptions {
+    let transport = match &server.transport {
+        McpTransport::Command { program, arguments, environment } => {
+            mcp::McpTransport::Program(mcp::Program {
+                program: program.clone(),
+                arguments: arguments.clone(),
+                environment: environment.clone(),
+            })
+        }
+        McpTransport::Http { url, token } => {
+            mcp::McpTransport::Http { url: url.clone(), token: token.clone() }
+        }
+    };
+    McpOptions {
+        transport,
+        per_session: server.per_session,
+        start_timeout: server.start_timeout,
+        call_timeout: server.call_timeout,
     }
 }
 
@@ -271,9 +342,8 @@ const fn api(kind: ProviderKind) -> Api {
 }
 
 /// The agents with their models, and the models that they use.
-fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>) {
+fn profiles(settings: &Settings, providers: &Providers, sources: &ToolSources) -> (Profiles, Vec<Model>) {
     let scripted: Arc<dyn ModelProvider> = Arc::new(ScriptedModel);
-    let builtin: Arc<dyn ToolSource> = Arc::new(BuiltinTools::default());
     let mut profiles = Vec::new();
     let mut models: Vec<Model> = Vec::new();
     for agent in &settings.agents {
@@ -291,12 +361,10 @@ fn profiles(settings: &Settings, providers: &Providers) -> (Profiles, Vec<Model>
         if !models.iter().any(|model| model.id == card.model) {
             models.push(model_of(&card, settings));
         }
-        let tools = agent.tools.iter().filter_map(|chosen| {
-            let source = match &chosen.source {
-                ToolOrigin::BuiltIn => builtin.clone(),
-                ToolOrigin::Mcp(_) => return None,
-            };
-            Some(ToolGroup { source, origin: chosen.source.to_string(), choice: chosen.choice.clone() })
+        let tools = agent.tools.iter().map(|chosen| ToolGroup {
+            source: sources.get(&chosen.source).expect("settings name the servers in use"),
+            origin: chosen.source.to_string(),
+            choice: chosen.choice.clone(),
         });
         profiles.push(AgentProfile {
             card,

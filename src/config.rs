@@ -350,7 +350,7 @@ fn default_of(key: &str) -> &'static str {
 }
 
 /// The name that a slip most probably meant.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|known| (edit_distance(name, known), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)

@@ -23,6 +23,7 @@
 //! - [`config`] — settings, checked; the only reader of the environment.
 //! - [`app`] — the wiring; the only place that names concrete adapters.
 //! - [`cli`] — the command line.
+//! - [`runtime`] — the threads that adapters work on.
 //! - [`telemetry`] — logging.
 //!
 //! `core` imports none of the others. `tests/it/architecture.rs` holds us to that.
@@ -34,6 +35,7 @@ pub mod config;
 pub mod core;
 pub mod doors;
 pub mod providers;
+pub mod runtime;
 pub mod store;
 pub mod telemetry;
 pub mod tools;

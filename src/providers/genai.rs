@@ -2,7 +2,7 @@
 //!
 //! Owns: the connections to one provider, its key, deadlines and retries.
 //! Does not own: what a run does with an answer (`core::run`), or where the key came from (`config`).
-//! Talks to: the provider over HTTP, on a thread of its own (see [`ProviderRuntime`]); its answer goes to
+//! Talks to: the provider over HTTP, on a thread that is given; its answer goes to
 //! whoever asked through a bounded channel, so a slow reader holds the provider up and memory stays level.
 
 mod answer;
@@ -10,7 +10,6 @@ mod call;
 mod failure;
 mod redact;
 mod request;
-mod runtime;
 mod said;
 mod state;
 
@@ -29,7 +28,6 @@ use reqwest::{Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
-pub use self::runtime::ProviderRuntime;
 use self::{call::Provider, failure::Identity};
 use crate::core::ports::{ModelError, ModelErrorKind, ModelEvent, ModelProvider, ModelRequest};
 
@@ -99,7 +97,7 @@ pub struct GenaiProvider {
 }
 
 impl GenaiProvider {
-    /// A provider whose calls run on `runtime`, which is to be a [`ProviderRuntime`]'s.
+    /// A provider whose calls run on `runtime`, which must do their I/O and keep their time.
     ///
     /// # Errors
     /// When the system gives no TLS to work with.

@@ -1,4 +1,5 @@
 //! What agents can do besides talking.
 
 pub mod builtin;
+pub mod mcp;
 mod schema;

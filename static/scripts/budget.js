@@ -8,7 +8,12 @@ const ASSETS = new URL('../dist/assets/', import.meta.url);
 const BUDGETS = [
   { what: 'start script', pattern: /^index-.*\.js$/, kilobytes: 65 },
   { what: 'highlighter', pattern: /^languages-.*\.js$/, kilobytes: 30 },
-  { what: 'panels', pattern: /^panels-.*\.js$/, kilobytes: 3 },
+  // Banners, errors, questions, what was found: what goes wrong, and what is shown on demand.
+  { what: 'panels', pattern: /^panels-.*\.js$/, kilobytes: 4 },
+  // What agents do beside talking: each comes when a chat first has it, or its page is opened.
+  { what: 'calls of tools', pattern: /^calls-.*\.js$/, kilobytes: 4 },
+  { what: 'shared state', pattern: /^state-.*\.js$/, kilobytes: 5 },
+  { what: 'tasks', pattern: /^tasks-.*\.js$/, kilobytes: 6 },
   { what: 'styles', pattern: /\.css$/, kilobytes: 10 },
 ];
 

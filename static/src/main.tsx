@@ -11,6 +11,9 @@ import './styles/tokens.css';
 import './styles/base.css';
 import './styles/layout.css';
 import './styles/chat.css';
+import './styles/calls.css';
+import './styles/state.css';
+import './styles/tasks.css';
 import './styles/code.css';
 
 const clock = {

@@ -1,7 +1,6 @@
 //! `@copilotkit/aimock`, somebody else's idea of what the providers' APIs are, in a process of its own.
 
 use std::{
-    fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,6 +8,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+use crate::installed::npm_package;
 
 /// The one key that it takes, whichever API is spoken.
 pub const KEY: &str = "aimock-key-5Tq80zLw";
@@ -23,7 +24,7 @@ pub struct Aimock {
 impl Aimock {
     /// Starts one that answers by these fixtures, the first that fits a request.
     pub fn start(fixtures: Value) -> Self {
-        let package = installed();
+        let package = npm_package("@copilotkit/aimock");
         let file = scratch_file();
         std::fs::write(&file, json!({ "fixtures": fixtures }).to_string()).expect("fixtures can be written");
         let mut child = Command::new("node")
@@ -63,23 +64,6 @@ impl Drop for Aimock {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.fixtures);
     }
-}
-
-/// The package's directory; it is fetched if it is not there. Other tests may want it at the same moment.
-fn installed() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let package = tests.join("node_modules/@copilotkit/aimock");
-    if package.exists() {
-        return package;
-    }
-    let lock = File::create(tests.join(".npm.lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    if !package.exists() {
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&tests).stdout(Stdio::null());
-        assert!(npm.status().expect("npm starts").success(), "npm ci --prefix tests failed");
-    }
-    package
 }
 
 fn scratch_file() -> PathBuf {

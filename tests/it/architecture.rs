@@ -155,8 +155,9 @@ fn doors_know_of_the_core_and_of_no_adapter() {
 fn only_the_wiring_names_adapters() {
     for source in sources() {
         let uses = source.uses();
-        let adapters = uses.contains("providers") || uses.contains("store");
-        let is_adapter = source.is_in("providers") || source.is_in("store");
+        let folders = ["providers", "store", "tools"];
+        let adapters = folders.iter().any(|folder| uses.contains(*folder));
+        let is_adapter = folders.iter().any(|folder| source.is_in(folder));
         assert!(!adapters || is_adapter || source.path == "app.rs", "src/{} names an adapter", source.path);
     }
 }
@@ -177,6 +178,14 @@ fn actix_web_stays_at_the_doors() {
         assert!(!web || may, "src/{} uses actix-web", source.path);
         let actors = source.text.contains("actix_web_actors");
         assert!(!actors || source.is_in("doors/ws"), "src/{} uses actix-web-actors", source.path);
+    }
+}
+
+#[test]
+fn one_module_names_the_library_of_mcp() {
+    for source in sources() {
+        let named = source.text.contains("rmcp::") || source.text.contains("use rmcp");
+        assert!(!named || source.path.starts_with("tools/mcp"), "src/{} names rmcp", source.path);
     }
 }
 

@@ -86,6 +86,13 @@ impl Phoenix {
         self.rise();
     }
 
+    /// Ends in an orderly way, and comes back.
+    pub async fn restart(&mut self) {
+        self.server().signal(nix::sys::signal::Signal::SIGTERM);
+        self.ended().await;
+        self.rise();
+    }
+
     /// Waits for the server to end by itself.
     async fn ended(&mut self) {
         let mut server = self.server.take().expect("it runs");
@@ -166,6 +173,52 @@ async fn hurry(witness: &Witness, going: &AtomicBool) {
     }
 }
 
+/// Has an agent act: allows some calls and denies others, stops some that wait, and changes the document.
+async fn act(witness: &Witness, mut random: StdRng, going: &AtomicBool) {
+    let clerk = witness.create("clerk").await;
+    let tracker = witness.create("tracker").await;
+    let (mut runs, mut version) = (0, 1);
+    while going.load(Ordering::Relaxed) {
+        let run = witness.must(chat(&clerk, "/tool clock")).await;
+        let run_id = run["run_id"].as_str().expect("a run").to_owned();
+        runs += 1;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..100))).await;
+        // A crash may have cut the run before it asked: the demo model counts its calls.
+        let mut settled = false;
+        for call in (1..=runs).rev() {
+            let decision = if random.random() { "approve" } else { "deny" };
+            let reason = unique("because");
+            let data = json!({
+                "tool_call_id": format!("call_clock_{call}"), "decision": decision, "reason": reason,
+            });
+            let approval = json!({ "type": "tool_approval", "session_id": clerk, "data": data });
+            settled = witness.ask(approval).await.is_ok();
+            if settled {
+                break;
+            }
+        }
+        if !settled {
+            drop(witness.ask(stop(&clerk, json!({ "run_id": run_id }))).await);
+        }
+        witness.until_ended(&run_id).await;
+
+        let patch = json!([{ "op": "add", "path": "/note", "value": unique("note") }]);
+        let data = json!({ "patch": patch, "if_version": version });
+        match witness.ask(json!({ "type": "update_state", "session_id": tracker, "data": data })).await {
+            Ok(data) => version = data["version"].as_u64().expect("a version"),
+            Err(error) => {
+                assert_eq!(error["code"], "conflict", "{error}");
+                version = error["details"]["version"].as_u64().expect("the present version");
+            }
+        }
+        let said = ["/fight", "/hit Goblin 1", "/next"][random.random_range(0..3)];
+        let run = witness.must(chat(&tracker, said)).await;
+        if random.random() {
+            witness.until_ended(run["run_id"].as_str().expect("a run")).await;
+        }
+    }
+}
+
 pub fn rename(session: &str) -> Value {
     let mut rename = manage(session, "rename");
     rename["data"]["title"] = unique("renamed").into();
@@ -195,6 +248,7 @@ async fn under(
     const LIVES: u64 = 4;
     let witnesses: Vec<_> = (0..LIVES).map(|number| phoenix.witness(&format!("w{number}"))).collect();
     let (hasty, bystander) = (phoenix.witness("hasty"), phoenix.witness("bystander"));
+    let actor = phoenix.witness("actor");
     let going = AtomicBool::new(true);
     let random = |number| StdRng::seed_from_u64(seed.wrapping_add(number));
     let living = join_all(
@@ -203,7 +257,7 @@ async fn under(
     // Follows what the others open as they open it.
     let following = async {
         while going.load(Ordering::Relaxed) {
-            for witness in &witnesses {
+            for witness in witnesses.iter().chain([&actor]) {
                 let topics: Vec<_> = witness
                     .notes()
                     .topics
@@ -223,8 +277,9 @@ async fn under(
         what(&mut phoenix, random(0)).await;
         going.store(false, Ordering::Relaxed);
     };
-    tokio::join!(happening, living, following, hurry(&hasty, &going));
-    phoenix.judge(oracle, witnesses.into_iter().chain([hasty, bystander]).collect()).await
+    let acting = act(&actor, random(1 + LIVES), &going);
+    tokio::join!(happening, living, following, hurry(&hasty, &going), acting);
+    phoenix.judge(oracle, witnesses.into_iter().chain([hasty, bystander, actor]).collect()).await
 }
 
 // ---- crashes ----

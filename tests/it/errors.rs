@@ -114,9 +114,6 @@ async fn a_type_that_there_is_not_yet_is_an_unknown_type() {
         assert!(text(&error, "message").contains(kind), "{error}");
     }
     for (kind, data) in [
-        ("tool_approval", json!({ "tool_call_id": "call_1", "decision": "approve" })),
-        ("update_state", json!({ "patch": [], "if_version": 0 })),
-        ("get_tools", json!({})),
         ("create_agent", json!({ "id": "new", "name": "New", "model": "demo" })),
         ("update_agent", json!({ "id": "helper", "name": "New" })),
         ("delete_agent", json!({ "id": "helper" })),
@@ -457,7 +454,6 @@ async fn what_goes_wrong_later_comes_as_an_event() {
         ("/fail timeout", "provider_timeout"),
         ("/fail server", "provider_error"),
         ("/fail cut", "provider_error"),
-        ("/tool clock", "tool_error"),
         (too_long.as_str(), "context_overflow"),
     ] {
         let run_id = client.chat(&session, message).await;

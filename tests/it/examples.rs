@@ -1,13 +1,15 @@
 //! The examples, run as a newcomer runs them: with what they ask for, against a server.
 
 use std::{
-    fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
-use crate::support::Server;
+use crate::{
+    installed::{self, install, npm_ci},
+    support::Server,
+};
 
 /// An example, and the program that runs it.
 struct Example {
@@ -130,41 +132,12 @@ fn examples() -> PathBuf {
 
 /// A Python that has what `requirements.txt` asks for.
 fn venv() -> PathBuf {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv");
-    let requirements = examples().join("requirements.txt");
-    install(&requirements, &venv, || {
-        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        must(Command::new(venv.join("bin/python")).args(pip).arg(&requirements));
-    });
-    venv
+    installed::venv("venv", &examples().join("requirements.txt"))
 }
 
 fn install_packages() {
     let examples = examples();
-    install(&examples.join("package-lock.json"), &examples.join("node_modules"), || {
-        let npm = ["ci", "--no-audit", "--no-fund", "--prefix"];
-        must(Command::new("npm").args(npm).arg(&examples).stdout(Stdio::null()));
-    });
-}
-
-/// Has a folder filled with what a file asks for, unless it is. Other tests may want it at the same moment.
-fn install(wanted: &Path, folder: &Path, fill: impl FnOnce()) {
-    let wanted = fs::read_to_string(wanted).expect("a file of the examples");
-    let lock = File::create(folder.with_extension("lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    // Written last, so it is there only if all else is.
-    let mark = folder.join(".installed");
-    if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
-        return;
-    }
-    fill();
-    fs::write(mark, wanted).expect("a mark");
-}
-
-fn must(command: &mut Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
+    install(&examples.join("package-lock.json"), &examples.join("node_modules"), || npm_ci(&examples));
 }
 
 fn stdout(output: &Output) -> &str {

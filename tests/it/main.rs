@@ -1,6 +1,7 @@
 //! The integration tests: real sockets, a server in a process of its own, nothing stubbed. One binary, because
 //! each links the whole server.
 
+mod acting;
 mod aimock;
 mod architecture;
 mod cli;
@@ -11,6 +12,7 @@ mod errors;
 mod examples;
 mod hostile;
 mod idempotency;
+mod installed;
 mod load;
 mod manage;
 mod models;
@@ -23,3 +25,4 @@ mod store_contract;
 mod subscriptions;
 mod support;
 mod tasks;
+mod tools;

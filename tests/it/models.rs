@@ -29,6 +29,7 @@ name = "{kind}"
 model = "my-{kind}::some-model"
 system_prompt = "You are brief."
 context_window = 1000
+tools = ["clock", {{ name = "update_state", approval = "ask" }}]
 
 [providers.my-{kind}]
 kind = "{kind}"
@@ -106,6 +107,64 @@ async fn an_answer_streams_through_each_api() {
         let log = client.history(&session).await;
         assert_contiguous(&durable(&log, &session), 0);
         assert_well_formed(&log);
+    }
+}
+
+/// The model asks for two tools at once, of which one must be allowed, and answers with what they say.
+#[tokio::test]
+async fn tools_are_called_and_allowed_through_each_api() {
+    let patch = json!([{ "op": "add", "path": "/place", "value": "Kathmandu" }]);
+    let aimock = Aimock::start(json!([
+        {
+            "match": { "userMessage": "what time", "hasToolResult": false },
+            "response": { "content": "Let me see.", "toolCalls": [
+                { "id": "call_a1", "name": "clock", "arguments": { "timezone": "Asia/Kathmandu" } },
+                { "id": "call_b2", "name": "update_state", "arguments": { "patch": patch } },
+            ] },
+            "chunkSize": 4,
+        },
+        { "match": { "toolResultContains": "version" }, "response": { "content": "It is late, and noted." } },
+    ]));
+    let server = server_of(&aimock, aimock::KEY);
+    for (kind, _) in KINDS {
+        let mut client = server.client().await;
+        let session = client.create(kind).await;
+        let run_id = client.chat(&session, "what time is it?").await;
+        let asked =
+            client.frontend.next_where("a request", |frame| frame["type"] == "approval_requested").await;
+        let call = &asked["data"]["tool_call_id"];
+        let data = json!({ "tool_call_id": call, "decision": "approve" });
+
+        client.must(json!({ "type": "tool_approval", "session_id": session, "data": data })).await;
+        client.until_run_ends(&run_id).await;
+
+        let log = client.history(&session).await;
+        let started: Vec<_> = log.iter().filter(|event| event["type"] == "tool_call.start").collect();
+        assert_eq!(started[0]["data"]["args"], json!({ "timezone": "Asia/Kathmandu" }), "{kind}");
+        assert_eq!(started[1]["data"]["args"], json!({ "patch": patch }), "{kind}");
+        assert_eq!(the(&log, "state.patch")["data"]["patch"], patch, "{kind}");
+        let answers: Vec<_> = log.iter().filter(|event| event["type"] == "agent_response").collect();
+        assert_eq!(answers[0]["data"]["content"], "Let me see.", "{kind}");
+        assert_eq!(answers[1]["data"]["content"], "It is late, and noted.", "{kind}");
+        assert_eq!(the(&log, "run_finished")["data"]["outcome"], "completed", "{kind}");
+        assert_well_formed(&log);
+        // What the provider was told: both tools, both results in the order of the calls, the document as it is.
+        let sent = aimock.requests().await;
+        let last = sent.last().expect("a request");
+        let names: Vec<_> =
+            last["tools"].as_array().expect("tools").iter().map(|tool| &tool["function"]["name"]).collect();
+        assert_eq!(names, ["clock", "update_state"], "{kind}");
+        let messages = last["messages"].as_array().expect("messages");
+        let results: Vec<_> = messages
+            .iter()
+            .filter(|message| message["role"] == "tool")
+            .map(|message| message["content"].to_string())
+            .collect();
+        assert!(
+            results[0].contains("Asia/Kathmandu") && results[1].contains("version"),
+            "{kind}: {results:?}"
+        );
+        assert!(messages[0].to_string().contains("Kathmandu"), "{kind}: {}", messages[0]);
     }
 }
 

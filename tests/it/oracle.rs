@@ -472,6 +472,8 @@ impl<'a> Done<'a> {
                 "session_updated" => ("renamed", &data["title"]),
                 "session_closed" => ("closed", &event["session_id"]),
                 "run_finished" => ("ended", &event["run_id"]),
+                "approval_resolved" => ("settled", &data["reason"]),
+                "state.patch" => ("patched", &data["patch"][0]["value"]),
                 _ => continue,
             };
             done.0.entry((what, of.as_str().unwrap_or_default())).or_default().push(event);
@@ -513,6 +515,9 @@ fn judge_command(
         ("session_management", "rename") => done.find("renamed", &title),
         ("session_management", "close") | ("agent_refresh", _) => done.find("closed", &session),
         ("stop_run", _) => done.find("ended", &text(&frame["data"]["run_id"])),
+        // Each has a reason, or puts in a value, that no other has.
+        ("tool_approval", _) => done.find("settled", &text(&frame["data"]["reason"])),
+        ("update_state", _) => done.find("patched", &text(&frame["data"]["patch"][0]["value"])),
         _ => return,
     };
     if done.len() > 1 {
@@ -537,7 +542,7 @@ fn judge_command(
     if accepted.iter().filter(|reply| reply["data"]["duplicate"] == false).count() > 1 {
         complain("was told twice that it was done just now".to_owned());
     }
-    for key in ["run_id", "seq", "session_id", "epoch", "outcome"] {
+    for key in ["run_id", "seq", "session_id", "epoch", "outcome", "version"] {
         if let Some(other) = accepted.iter().find(|reply| reply["data"][key] != first["data"][key]) {
             complain(format!("was answered {} and {}", first["data"], other["data"]));
         }
@@ -558,6 +563,7 @@ fn judge_command(
                 && logs.contains_key(&topic(data["session_id"].as_str().unwrap_or_default()))
         }
         ("stop_run", _) => data["outcome"] == done["data"]["outcome"],
+        ("update_state", _) => data["version"] == done["data"]["version"],
         _ => true,
     };
     if !agrees {

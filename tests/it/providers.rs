@@ -13,7 +13,8 @@ use duologue::{
             ToolResult, ToolSpec,
         },
     },
-    providers::genai::{Api, GenaiProvider, ProviderOptions, ProviderRuntime},
+    providers::genai::{Api, GenaiProvider, ProviderOptions},
+    runtime::AdapterRuntime,
 };
 use futures_util::{StreamExt, future::join_all, stream::BoxStream};
 use secrecy::SecretString;
@@ -40,7 +41,7 @@ type Answer = BoxStream<'static, Result<ModelEvent, ModelError>>;
 /// A provider, and the thread that its calls run on.
 struct Asked {
     provider: GenaiProvider,
-    _runtime: ProviderRuntime,
+    _runtime: AdapterRuntime,
 }
 
 impl Asked {
@@ -49,7 +50,7 @@ impl Asked {
     }
 
     fn with(api: Api, base_url: String, change: impl FnOnce(&mut ProviderOptions)) -> Self {
-        let runtime = ProviderRuntime::start().expect("a runtime");
+        let runtime = AdapterRuntime::start("providers").expect("a runtime");
         let mut options = ProviderOptions {
             name: "acme".to_owned(),
             api,

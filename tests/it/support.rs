@@ -237,7 +237,7 @@ impl Socket {
 
     /// Opens a socket; also its `connection_established`.
     pub async fn open_with_greeting(url: &str) -> (Self, Value) {
-        let stream = within("a connection", connect(url)).await.expect(url);
+        let stream = within("a connection", connect_in_the_end(url)).await.expect(url);
         let mut socket = Self { stream, passed: VecDeque::new() };
         let first = socket.next().await;
         assert_eq!(first["type"], "connection_established", "{first}");
@@ -435,6 +435,17 @@ async fn connect(url: &str) -> tungstenite::Result<WebSocketStream<MaybeTlsStrea
     let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
     let (stream, _) = tokio_tungstenite::connect_async_with_config(url, Some(config), false).await?;
     Ok(stream)
+}
+
+/// Where this machine is so busy that the request comes too late for the server, it may be repeated (RFC 9110,
+/// section 15.5.9).
+async fn connect_in_the_end(url: &str) -> tungstenite::Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+    loop {
+        match connect(url).await {
+            Err(tungstenite::Error::Http(answer)) if answer.status() == 408 => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 fn is_heartbeat(text: &str) -> bool {
@@ -793,14 +804,19 @@ pub fn assert_well_formed(log: &[Value]) {
         ended: bool,
         failed: bool,
         calls: BTreeSet<String>,
+        waiting: BTreeSet<String>,
     }
     let mut runs: BTreeMap<String, Run> = BTreeMap::new();
-    let (mut open, mut closed) = (None::<String>, false);
+    let (mut open, mut closed, mut version) = (None::<String>, false, 0);
     for (expected, event) in (1_u64..).zip(log) {
         assert_eq!((&event["seq"], &event["epoch"]), (&json!(expected), &log[0]["epoch"]), "{event}");
         assert!(!closed, "after the session's close: {event}");
         let kind = event["type"].as_str().expect("a type");
         assert_eq!(kind == "session_created", expected == 1, "{event}");
+        if kind == "state.patch" {
+            version += 1;
+            assert_eq!(event["data"]["version"], version, "{event}");
+        }
         let Some(run_id) = event["run_id"].as_str() else {
             closed = kind == "session_closed";
             assert!(!closed || open.is_none(), "a session is closed after its run has ended: {event}");
@@ -813,6 +829,9 @@ pub fn assert_well_formed(log: &[Value]) {
             assert!(event["data"]["queued"] == true || open.is_none(), "not queued during a run: {event}");
             continue;
         }
+        // It goes on from one that was interrupted.
+        let resumes = kind == "run_started" && event["data"]["trigger"] == "resumed";
+        run.said |= resumes;
         assert!(run.said, "a run begins with its message: {event}");
         let call = || event["data"]["tool_call_id"].as_str().expect("a call").to_owned();
         match kind {
@@ -839,7 +858,16 @@ pub fn assert_well_formed(log: &[Value]) {
                 assert_eq!(open.as_deref(), Some(run_id), "within its run: {event}");
                 match kind {
                     "tool_call.start" => assert!(run.calls.insert(call()), "{event}"),
-                    "tool_call.end" => assert!(run.calls.remove(&call()), "{event}"),
+                    "tool_call.end" => {
+                        assert!(run.calls.remove(&call()), "{event}");
+                        run.waiting.remove(&call());
+                    }
+                    "approval_requested" => {
+                        assert!(run.calls.contains(&call()) && run.waiting.insert(call()), "{event}");
+                    }
+                    "approval_resolved" => assert!(run.waiting.remove(&call()), "{event}"),
+                    "state.patch" | "suggestions" | "progress_update" | "confidence_update" => {}
+                    "task_paused" | "task_completed" | "task_failed" | "task_cancelled" => {}
                     "error" => run.failed = true,
                     "agent_response" | "context_update" => {}
                     _ => panic!("no event of a run: {event}"),

@@ -81,7 +81,7 @@ impl Agent {
             return true;
         }
         let run_id = RunId::new();
-        let mut entries: Vec<_> = started.map(|started| Entry::of_run(run_id, started)).into_iter().collect();
+        let mut entries: Vec<_> = started.map(Entry::from).into_iter().collect();
         self.run = Some(profile.starting_run(run_id));
         if is_first {
             self.begin_first_run(run_id, entries, ctx);

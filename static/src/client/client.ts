@@ -24,7 +24,16 @@ import { initialState, type Pending, type State, type View } from './state';
 import type { DraftStorage, TabStorage } from './storage';
 import { forkTitle, messageProblem, titleFrom } from './text';
 import { positionOf } from './view';
-import type { Created, ForkedFrom, Noted } from './wire.gen';
+import { Typing } from './typing';
+import type { TasksArrived } from './tasks';
+import type {
+  ApprovalData,
+  Created,
+  ForkedFrom,
+  Noted,
+  PatchOperation,
+  StateUpdated,
+} from './wire.gen';
 import { sessionOfTopic, sessionTopic, type ServerFrame } from './wire';
 
 export interface ClientDeps extends Omit<ConnectionDeps, 'open'> {
@@ -41,6 +50,7 @@ export class Client {
   #clientId: string;
   readonly #connection: Connection;
   readonly #replies = new Replies();
+  readonly #typing: Typing;
   readonly #listeners = new Set<() => void>();
 
   constructor(private readonly deps: ClientDeps) {
@@ -51,6 +61,11 @@ export class Client {
     const open = (path: string) => deps.open(path, this.#clientId);
     this.#connection = new Connection({ ...deps, open }, this.#connectionHost());
     this.queries = new Queries(this.#queryHost());
+    this.#typing = new Typing({
+      clock: deps.clock,
+      tell: (sessionId, typing) => void this.#ask({ type: 'typing', sessionId, data: { typing } }),
+      over: (sessionId, who) => this.#dispatch({ kind: 'typing_over', sessionId, who }),
+    });
   }
 
   get state(): State {
@@ -230,6 +245,31 @@ export class Client {
     this.#dispatch({ kind: 'stop_wanted', sessionId, clearQueue });
   }
 
+  /** Allows a call, or does not; each is settled once, by whoever comes first. */
+  settleApproval(sessionId: string, answer: ApprovalData): Promise<Outcome<Noted>> {
+    return this.#submit({ type: 'tool_approval', sessionId, data: { ...answer } });
+  }
+
+  /** Changes the shared document, if it is still what the patch was made for. */
+  updateState(
+    sessionId: string,
+    patch: readonly PatchOperation[],
+    version: number,
+  ): Promise<Outcome<StateUpdated>> {
+    const data = { patch, if_version: version };
+    return this.#submit({ type: 'update_state', sessionId, data });
+  }
+
+  /** Something is being written here, or nothing any more. */
+  tellTyping(sessionId: string, typing: boolean): void {
+    this.#typing.tell(sessionId, typing);
+  }
+
+  /** Takes in tasks that were asked for. */
+  takeTasks(arrived: TasksArrived): void {
+    this.#dispatch({ kind: 'tasks_arrived', ...arrived });
+  }
+
   /** Lets go of old messages; they come back by `loadOlder`. */
   trim(sessionId: string, keep: number): void {
     this.#dispatch({ kind: 'trimmed', sessionId, keep });
@@ -342,6 +382,10 @@ export class Client {
   }
 
   #onFrame(frame: ServerFrame): void {
+    if (frame.type === 'typing') {
+      if (frame.data.client_id === this.#clientId) return;
+      this.#typing.heard(frame);
+    }
     this.#dispatch({ kind: 'frame', frame });
     if (frame.type === 'reply') this.#replies.take(frame);
   }

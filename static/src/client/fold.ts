@@ -4,9 +4,10 @@ import * as commands from './commands';
 import { foldPast, type PastInput } from './past';
 import { foldSearch, type SearchInput } from './search';
 import { foldListChange, foldPage, forget, type PageArrived } from './sessions';
+import { foldTasks, type TasksArrived } from './tasks';
 import { emptyView, type ConnectionState, type Pending, type State, type View } from './state';
 import { trimItems } from './items';
-import { foldDeletion, foldEvent, foldSnapshot, foldSubscribed } from './view';
+import { foldDeletion, foldEvent, foldSnapshot, foldSubscribed, foldTyping } from './view';
 import type {
   Agent,
   EventEnvelope,
@@ -40,7 +41,9 @@ export type Input =
   | PastInput
   | { kind: 'forked'; sessionId: string; from: ForkedFrom }
   | { kind: 'trimmed'; sessionId: string; keep: number }
-  | { kind: 'asked_again'; sessionId: string };
+  | { kind: 'asked_again'; sessionId: string }
+  | { kind: 'typing_over'; sessionId: string; who: string }
+  | ({ kind: 'tasks_arrived' } & TasksArrived);
 
 /** Sessions that are kept up to date: the open one and the eight before it. */
 const MAX_RECENT = 9;
@@ -52,7 +55,12 @@ export function fold(state: State, input: Input): State {
     case 'connection':
       return { ...state, connection: input.connection };
     case 'frontend_lost':
-      return eachView(state, (view) => ({ ...view, synced: false, awaiting: false }));
+      return eachView(state, (view) => ({
+        ...view,
+        synced: false,
+        awaiting: false,
+        typing: new Set<string>(),
+      }));
     case 'backend_lost':
       return withPending(state, commands.markLost(state.pending));
     case 'identity_renewed':
@@ -113,6 +121,10 @@ export function fold(state: State, input: Input): State {
         problem: undefined,
         awaiting: true,
       }));
+    case 'typing_over':
+      return inView(state, input.sessionId, (view) => foldTyping(view, input.who, false));
+    case 'tasks_arrived':
+      return foldTasks(state, input);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A log's events as the items of a conversation. Items stand in the order of the log. */
 
-import type { Item, ItemBody } from './state';
+import type { Item, ItemBody, ToolCall } from './state';
 import type { EventEnvelope } from './wire.gen';
 
 /** A durable event, by its types. Others show nothing by themselves. */
@@ -14,6 +14,8 @@ export function itemOf(event: EventEnvelope): Item | undefined {
     runId: event.run_id,
     ...body,
   });
+  const part = (of: CallName, told: Partial<ToolCall>) =>
+    item(`tool:${seq}`, callPart(of, seq, told));
   switch (event.type) {
     case 'system_message':
       return item(`seq:${seq}`, { kind: 'system', content: event.data.content });
@@ -32,14 +34,15 @@ export function itemOf(event: EventEnvelope): Item | undefined {
       if (content === '') return undefined;
       return item(message_id, { kind: 'agent', content, model, finish, incomplete });
     }
-    case 'tool_call.start': {
-      const { tool_call_id, tool_name: name, args } = event.data;
-      return item(`tool:${tool_call_id}`, { kind: 'tool', name, args, outcome: undefined });
-    }
+    case 'tool_call.start':
+      return part(event.data, { args: event.data.args });
+    case 'approval_requested':
+      return part(event.data, { approval: { expiresAt: event.data.expires_at } });
+    case 'approval_resolved':
+      return part(event.data, { approval: { settled: { ...event.data, at: event.timestamp } } });
     case 'tool_call.end': {
-      const { tool_call_id, tool_name: name, result, error, duration_ms: durationMs } = event.data;
-      const outcome = { result, error, durationMs };
-      return item(`tool:${tool_call_id}`, { kind: 'tool', name, args: undefined, outcome });
+      const { result, error, duration_ms: durationMs } = event.data;
+      return part(event.data, { outcome: { result, error, durationMs } });
     }
     case 'error':
       return event.error && item(`seq:${seq}`, { kind: 'error', error: event.error });
@@ -58,19 +61,80 @@ export function itemOf(event: EventEnvelope): Item | undefined {
 export function addItem(items: readonly Item[], item: Item): readonly Item[] {
   const last = items.at(-1);
   if (item.kind !== 'tool' && (last === undefined || last.seq < item.seq)) return [...items, item];
-  const known = items.findIndex((other) => other.key === item.key);
+  const known = items.findIndex((other) =>
+    item.kind === 'tool' ? isSameCall(other, item) : other.key === item.key,
+  );
   const same = items[known];
-  if (same) return items.with(known, joinToolCall(same, item));
+  if (!same) return insert(items, item);
+  const both = joined(same, item);
+  // A call whose beginning comes after its end belongs where it began.
+  return both.seq === same.seq ? items.with(known, both) : insert(items.toSpliced(known, 1), both);
+}
+
+function insert(items: readonly Item[], item: Item): readonly Item[] {
   const place = items.findLastIndex((other) => other.seq < item.seq) + 1;
   return items.toSpliced(place, 0, item);
 }
 
-/** A tool's call and its end are one item, where the call stands. */
-function joinToolCall(known: Item, item: Item): Item {
-  if (known.kind !== 'tool' || item.kind !== 'tool' || known.seq === item.seq) return item;
-  const [start, end] = known.seq < item.seq ? [known, item] : [item, known];
-  return { ...start, outcome: end.outcome };
+// ---- tool calls ----
+
+export type ToolItem = Extract<Item, { kind: 'tool' }>;
+
+interface CallName {
+  tool_call_id: string;
+  tool_name?: string;
 }
+
+/** What one event tells of a call. All that is told of it becomes one item, where the call began. */
+export function callPart(of: CallName, seq: number, told: Partial<ToolCall>): ItemBody {
+  const nothing = { args: undefined, approval: undefined, outcome: undefined };
+  const name = of.tool_name ?? '';
+  return { kind: 'tool', callId: of.tool_call_id, name, ...nothing, last: seq, ...told };
+}
+
+/**
+ * Whether both tell of the same call. A model may give one id to several calls of a step: then each thing
+ * that is told is of the first call of which it has not been told yet.
+ */
+function isSameCall(known: Item, item: ToolItem): boolean {
+  if (known.kind !== 'tool' || known.callId !== item.callId || known.runId !== item.runId) {
+    return false;
+  }
+  const [one, other] = inOrder(known, item);
+  if (one.args !== undefined && other.args !== undefined) return one.seq === other.seq;
+  // Told before, by another page.
+  if (other.seq <= one.last) return true;
+  const asks = other.approval?.expiresAt !== undefined;
+  const isToldAgain = one.approval && (asks || (one.approval.settled && other.approval));
+  return !one.outcome && !isToldAgain;
+}
+
+function joined(known: Item, item: Item): Item {
+  if (known.kind !== 'tool' || item.kind !== 'tool') return item;
+  const [one, other] = inOrder(known, item);
+  const isAsked = one.approval ?? other.approval;
+  return {
+    ...one,
+    key: known.key,
+    name: one.name || other.name,
+    args: one.args === undefined ? other.args : one.args,
+    approval: isAsked && { ...one.approval, ...other.approval },
+    outcome: other.outcome ?? one.outcome,
+    last: Math.max(one.last, other.last),
+  };
+}
+
+function inOrder(known: ToolItem, item: ToolItem): [ToolItem, ToolItem] {
+  return known.seq < item.seq ? [known, item] : [item, known];
+}
+
+/** Whether the call waits for somebody to allow it; nothing does once its run has ended. */
+export function awaitsApproval(item: Item, currentRun: string | undefined): item is ToolItem {
+  if (item.kind !== 'tool' || item.runId !== currentRun) return false;
+  return item.approval !== undefined && !item.approval.settled && !item.outcome;
+}
+
+// ---- lists of items ----
 
 export function addEvents(
   items: readonly Item[],

@@ -1,4 +1,4 @@
-/** The search in messages: folded from its questions and the answers to them; and what was found in a text. */
+/** The search in messages, folded from its questions and the answers to them. */
 
 import { NO_SEARCH, type MessageSearch } from './state';
 import type { SearchHits } from './wire.gen';
@@ -39,39 +39,7 @@ export function foldSearch(search: MessageSearch, input: SearchInput): MessageSe
   };
 }
 
-export interface Piece {
-  /** Where it begins in the text. */
-  at: number;
-  text: string;
-  isFound: boolean;
-}
-
-/** A text in pieces, in order: what the query's words found, and what is between. The last may be a beginning. */
-export function piecesOf(text: string, query: string): Piece[] {
-  const words = wordsOf(query);
-  const last = words.at(-1);
-  const pieces: Piece[] = [];
-  let at = 0;
-  const add = (piece: string, isFound: boolean) => {
-    const before = pieces.at(-1);
-    if (before && !isFound && !before.isFound) before.text += piece;
-    else if (piece !== '') pieces.push({ at, text: piece, isFound });
-    at += piece.length;
-  };
-  // Its words, and what is between them.
-  for (const part of text.split(/([\p{Alphabetic}\p{N}]+)/u)) {
-    const lower = part.toLowerCase();
-    const begins = last !== undefined && lower.startsWith(last);
-    const isWhole = words.includes(lower);
-    // Some letters are longer in lower case: there, the whole word is marked.
-    const isCut = begins && !isWhole && lower.length === part.length;
-    const found = isCut ? last.length : begins || isWhole ? part.length : 0;
-    add(part.slice(0, found), true);
-    add(part.slice(found), false);
-  }
-  return pieces;
-}
-
-function wordsOf(query: string): string[] {
+/** The words of a query, as they are looked for. */
+export function wordsOf(query: string): string[] {
   return query.toLowerCase().match(/[\p{Alphabetic}\p{N}]+/gu) ?? [];
 }

@@ -2,6 +2,7 @@
 
 import { goingSessions } from './commands';
 import type { State } from './state';
+import { foldTask } from './tasks';
 import type { ListChange, Session, SessionList as Page } from './wire.gen';
 
 /** Newest first, and then by id, as the server has it. */
@@ -25,6 +26,7 @@ export function listedSessions({
 /** A session has changed, or has gone from the list. */
 export function foldListChange(state: State, change: ListChange): State {
   if ('removed' in change) return forget(state, [change.session_id]);
+  if (change.task) return foldTask(state, change.task);
   const known = state.sessions.get(change.session_id);
   return {
     ...state,
@@ -89,10 +91,12 @@ function missingFrom(page: Page, state: State, known: ReadonlySet<string>): stri
 export function forget(state: State, ids: readonly string[]): State {
   if (ids.length === 0) return state;
   const sessions = new Map(state.sessions);
+  const tasks = new Map(state.tasks);
   const unread = new Set(state.unread);
   for (const id of ids) {
     sessions.delete(id);
+    tasks.delete(id);
     unread.delete(id);
   }
-  return { ...state, sessions, unread };
+  return { ...state, sessions, tasks, unread };
 }

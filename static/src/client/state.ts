@@ -14,7 +14,10 @@ import type {
   Session,
   SearchHit,
   SessionClosed,
+  SharedState,
   AgentResponse,
+  ApprovalResolved,
+  Task,
 } from './wire.gen';
 
 export interface State {
@@ -25,6 +28,8 @@ export interface State {
   /** Why the agents could not be had, when last asked for. */
   agentsError: string | undefined;
   sessions: ReadonlyMap<string, Session>;
+  /** Tasks that have been heard of, by their sessions, which are not among `sessions`. */
+  tasks: ReadonlyMap<string, Task>;
   list: SessionList;
   search: MessageSearch;
   /** Sessions with an answer that has not been looked at. */
@@ -116,6 +121,14 @@ export interface View {
   /** Runs whose messages wait, in the order of the log. */
   queue: readonly string[];
   context: ContextUpdate | undefined;
+  /** What the user may want to say next. */
+  suggestions: readonly string[];
+  /** The document that the agent and all clients share. */
+  shared: SharedState;
+  /** The other clients in which somebody is writing. */
+  typing: ReadonlySet<string>;
+  /** The session was made for a task. */
+  isTask: boolean;
   older: More;
   /** A part of the log that is far from the rest, and is looked at instead of it. */
   past: Past | undefined;
@@ -188,9 +201,29 @@ export type ItemBody =
       finish: AgentResponse['finish_reason'];
       incomplete: boolean;
     }
-  | { kind: 'tool'; name: string; args: unknown; outcome: ToolOutcome | undefined }
+  | ({ kind: 'tool' } & ToolCall)
   | { kind: 'error'; error: ErrorBody }
   | { kind: 'end'; outcome: RunOutcome; reason: RunFinished['reason'] };
+
+/** What has been heard of a tool's call. */
+export interface ToolCall {
+  /** The model's name for it, which it may give to several calls. */
+  callId: string;
+  name: string;
+  /** `undefined` as long as its beginning is not here. */
+  args: unknown;
+  /** `undefined` where nobody need allow it. */
+  approval: Approval | undefined;
+  outcome: ToolOutcome | undefined;
+  /** Number of the last event that told of it. */
+  last: number;
+}
+
+/** A question to whoever sees the session, and what was decided. */
+export interface Approval {
+  expiresAt?: string;
+  settled?: Pick<ApprovalResolved, 'decision' | 'by' | 'reason' | 'args'> & { at: string };
+}
 
 export interface ToolOutcome {
   result: unknown;
@@ -204,7 +237,13 @@ export interface ToolOutcome {
 export interface Pending {
   /** Its `message_id`: the same whenever it is sent. */
   id: string;
-  type: 'chat_message' | 'session_management' | 'agent_refresh' | 'stop_run';
+  type:
+    | 'chat_message'
+    | 'session_management'
+    | 'agent_refresh'
+    | 'stop_run'
+    | 'tool_approval'
+    | 'update_state';
   sessionId: string | undefined;
   agentId: string | undefined;
   data: Record<string, unknown>;
@@ -238,6 +277,7 @@ export function initialState(now: number): State {
     agents: undefined,
     agentsError: undefined,
     sessions: new Map(),
+    tasks: new Map(),
     list: { phase: 'loading', query: '', found: undefined, cursor: undefined },
     unread: new Set(),
     open: undefined,
@@ -265,6 +305,10 @@ export function emptyView(sessionId: string): View {
     stop: undefined,
     queue: [],
     context: undefined,
+    suggestions: [],
+    shared: { version: 0, value: {} },
+    typing: new Set(),
+    isTask: false,
     older: 'none',
     past: undefined,
     forkedFrom: undefined,

@@ -129,7 +129,7 @@ export class TabStorage {
 }
 
 /** Counts up when what is stored means something else than before. */
-const VERSION = 1;
+const VERSION = 2;
 
 interface StoredView {
   version: number;
@@ -150,6 +150,7 @@ function restored({ view, streaming }: StoredView): View {
     ...emptyView(view.sessionId),
     ...view,
     streaming: new Map(streaming),
+    typing: new Set(),
     older: view.older === 'none' ? 'none' : 'more',
     // Nothing is known of what the server has done since.
     stop: undefined,
@@ -162,7 +163,7 @@ function restored({ view, streaming }: StoredView): View {
 
 /** A view's newest items, as many as may be stored; the older ones come by history. */
 function shortened(view: View): View {
-  let room = MAX_VIEW_CHARS;
+  let room = MAX_VIEW_CHARS - JSON.stringify(view.shared).length;
   const first = view.items.findLastIndex((item) => (room -= JSON.stringify(item).length) < 0) + 1;
   return first === 0 ? view : { ...view, items: view.items.slice(first), older: 'more' };
 }

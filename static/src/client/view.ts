@@ -1,14 +1,16 @@
 /** One session's topic, folded: `(View, frame) -> View`, pure and total. */
 
-import { addEvents, addItem, itemOf } from './items';
+import { addEvents, addItem, callPart, itemOf } from './items';
+import { patched } from './patch';
 import { appendDelta, countPoints, judge, NO_TEXT, type Position } from './positions';
-import type { Streaming, View } from './state';
+import type { Item, Run, Streaming, View } from './state';
 import type {
   EventEnvelope,
   MessageDelta,
   MessageSnapshot,
   Refusal,
   SnapshotFrame,
+  SnapshotRun,
   Subscribed,
 } from './wire.gen';
 
@@ -27,12 +29,16 @@ export function foldEvent(view: View, event: EventEnvelope): View {
       return view;
     case 'gap':
       return lostContinuity(view);
-    case 'apply':
-      return caughtUp(foldDurable({ ...view, seq: event.seq, resync: 0 }, event));
+    case 'apply': {
+      const next = foldDurable({ ...view, seq: event.seq, resync: 0 }, event);
+      // What is here is not what the patch was made for: only a snapshot helps.
+      return next ? caughtUp(next) : lostContinuity({ ...view, resync: view.resync || 1 });
+    }
   }
 }
 
-function foldDurable(view: View, event: EventEnvelope): View {
+/** `undefined` where the event does not fit on what is here. */
+function foldDurable(view: View, event: EventEnvelope): View | undefined {
   const item = itemOf(event);
   const next = item ? { ...view, items: addItem(view.items, item) } : view;
   switch (event.type) {
@@ -52,8 +58,24 @@ function foldDurable(view: View, event: EventEnvelope): View {
       if (event.data.queued) return { ...next, queue: [...next.queue, event.run_id] };
       // Its run begins with it, even if the event that says so comes a frame later.
       return beginRun(next, event.run_id);
-    case 'run_started':
-      return event.run_id === undefined ? next : beginRun(next, event.run_id);
+    case 'run_started': {
+      const answered = { ...next, suggestions: [] };
+      return event.run_id === undefined ? answered : beginRun(answered, event.run_id);
+    }
+    case 'approval_requested':
+      return inRun(next, 'waiting_approval');
+    case 'approval_resolved':
+      return inRun(next, 'calling_tool');
+    case 'suggestions':
+      return { ...next, suggestions: event.data.items };
+    case 'state.patch': {
+      const { version, patch } = event.data;
+      const { shared } = next;
+      const value = version === shared.version + 1 ? patched(shared.value, patch) : undefined;
+      return value === undefined ? undefined : { ...next, shared: { version, value } };
+    }
+    case 'task_created':
+      return { ...next, isTask: true };
     case 'agent_response':
       return { ...next, streaming: without(next.streaming, event.data.message_id) };
     case 'context_update':
@@ -94,15 +116,30 @@ function foldEphemeral(view: View, event: EventEnvelope): View {
       return foldDelta(view, event.data, event);
     case 'message.snapshot':
       return foldText(view, event.data, event);
-    case 'agent_status_change': {
-      const { status } = event.data;
+    case 'agent_status_change':
       // Only `run_started` begins a run and only `run_finished` ends it.
-      if (view.run === undefined || status === 'idle' || status === view.run.status) return view;
-      return { ...view, run: { ...view.run, status } };
+      return event.data.status === 'idle' ? view : inRun(view, event.data.status);
+    case 'typing': {
+      const { author, client_id: clientId, typing } = event.data;
+      return foldTyping(view, clientId ?? author, typing);
     }
     default:
       return view;
   }
+}
+
+function inRun(view: View, status: Run['status']): View {
+  if (view.run === undefined || status === view.run.status) return view;
+  return { ...view, run: { ...view.run, status } };
+}
+
+/** Somebody writes in another client, or does no more. */
+export function foldTyping(view: View, who: string, isTyping: boolean): View {
+  if (view.typing.has(who) === isTyping) return view;
+  const typing = new Set(view.typing);
+  if (isTyping) typing.add(who);
+  else typing.delete(who);
+  return { ...view, typing };
 }
 
 function foldDelta(view: View, delta: MessageDelta, event: EventEnvelope): View {
@@ -181,7 +218,7 @@ export function foldSubscribed(view: View, ack: Subscribed, asked: boolean): Vie
 /** Everything anew, as of the snapshot. */
 export function foldSnapshot(view: View, frame: SnapshotFrame): View {
   const { session, messages, run, queue, context, head, truncated } = frame.data;
-  const items = addEvents([], messages);
+  const items = withApprovals(addEvents([], messages), frame);
   const runId = run?.run_id;
   // Text of the run that is still going stays until its own snapshot replaces it.
   const streaming = [...view.streaming].filter(([, text]) => runId && text.runId === runId);
@@ -193,10 +230,13 @@ export function foldSnapshot(view: View, frame: SnapshotFrame): View {
     title: session.title ?? undefined,
     items,
     streaming: new Map(streaming),
-    run: run ? { id: run.run_id, status: 'thinking' } : undefined,
+    run: run ? { id: run.run_id, status: statusOf(run) } : undefined,
     stop: view.stop?.runId === runId ? view.stop : undefined,
     queue: queue.map((queued) => queued.run_id),
     context: context ?? undefined,
+    suggestions: frame.data.suggestions,
+    shared: frame.data.state,
+    isTask: session.task !== undefined,
     older: truncated ? 'more' : 'none',
     // Of another life of the log, it has nothing to do with what comes.
     past: frame.epoch === view.epoch ? view.past : undefined,
@@ -210,6 +250,24 @@ export function foldSnapshot(view: View, frame: SnapshotFrame): View {
     loaded: true,
     awaiting: false,
   };
+}
+
+function statusOf({ status }: SnapshotRun): Run['status'] {
+  return status === 'waiting_approval' ? status : 'thinking';
+}
+
+/** A question may be older than the messages that a snapshot has room for. */
+function withApprovals(items: readonly Item[], { data, timestamp: at }: SnapshotFrame) {
+  return data.approvals.reduce((sum, approval) => {
+    const { run_id: runId, tool_call_id: callId, expires_at: expiresAt } = approval;
+    const isHere = sum.some(
+      (item) => item.kind === 'tool' && item.callId === callId && item.approval !== undefined,
+    );
+    const body = callPart(approval, data.head, { approval: { expiresAt } });
+    return isHere
+      ? sum
+      : addItem(sum, { key: `approval:${callId}`, seq: data.head, at, runId, ...body });
+  }, items);
 }
 
 /** The session is no more; what has come of it can still be read. */

@@ -1,6 +1,7 @@
 /** Says what happens to those who do not see it, and shows what must not be missed. */
 
 import { useEffect, useRef } from 'preact/hooks';
+import { awaitsApproval, type ToolItem } from '../client/items';
 import type { Pending, State, View } from '../client/state';
 import { plainText } from '../markdown/plain';
 import { endText } from './conversation';
@@ -78,11 +79,31 @@ export function newsBetween(before: State, now: State): News | undefined {
   if (!old.synced || !view.synced) return undefined;
   const refused = now.pending.find((message) => isNewlyRefused(before, message));
   if (refused) return { text: `Not sent: ${refused.error?.message ?? ''}`, isUrgent: true };
+  const asked = askedBetween(old, view);
+  if (asked !== undefined) {
+    const text = `${nameIn(now, view)} needs your approval to call ${asked}`;
+    return { text, isUrgent: false };
+  }
   const ended = endedBetween(old, view);
   const end = ended === undefined ? undefined : endOf(view, ended);
   if (end || !view.run || view.run.id === old.run?.id) return end;
-  const name = agentName(now, view.agentId, view.sessionId);
-  return { text: `${name} is answering`, isUrgent: false };
+  return { text: `${nameIn(now, view)} is answering`, isUrgent: false };
+}
+
+function nameIn(state: State, { agentId, sessionId }: View): string {
+  return agentName(state, agentId, sessionId);
+}
+
+/** The tools that somebody has come to be asked about. */
+function askedBetween(old: View, view: View): string | undefined {
+  if (view.items === old.items) return undefined;
+  const known = new Set(waiting(old).map(({ key }) => key));
+  const asked = waiting(view).flatMap(({ key, name }) => (known.has(key) ? [] : name));
+  return asked.length > 0 ? asked.join(', ') : undefined;
+}
+
+function waiting({ items, run }: View): ToolItem[] {
+  return items.filter((item) => awaitsApproval(item, run?.id));
 }
 
 /** The run that has ended; it may be so short that it has begun since, too. */

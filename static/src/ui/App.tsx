@@ -2,22 +2,24 @@
 
 import { useSignal } from '@preact/signals';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { isDeletion } from '../client/commands';
 import { Agents } from './Agents';
 import { Announcer } from './Announcer';
 import { Chat } from './Chat';
 import { ConnectionDialog } from './ConnectionDialog';
-import { DeletionToast } from './DeletionToast';
 import { Dialog } from './Dialog';
 import { lazily } from './lazily';
 import { isWide } from './media';
 import { sessionTitle } from './names';
 import { showSidebar, sidebarShown } from './preferences';
-import { AGENTS, goTo, route } from './route';
+import { AGENTS, goTo, route, type Route } from './route';
 import { listenForShortcuts } from './shortcuts';
 import { focusSearch, Sidebar, SidebarButton } from './Sidebar';
 import { isBusy } from './busy';
 import { useSelect, useStore } from './store';
 
+const DeletionToast = lazily(async () => (await import('./panels')).DeletionToast);
+const TasksPage = lazily(async () => (await import('./tasks/tasks')).TasksPage);
 const ShortcutsDialog = lazily(async () => (await import('./panels')).ShortcutsDialog);
 
 export function App() {
@@ -61,10 +63,10 @@ export function App() {
     requestAnimationFrame(() => document.activeElement === document.body && main.current?.focus());
   }, [shown]);
 
-  const title = useSelect(
-    (now) => (shown.page === 'session' ? sessionTitle(now, shown.sessionId) : undefined),
-    shown,
-  );
+  const title = useSelect((now) => {
+    if (shown.page === 'session') return sessionTitle(now, shown.sessionId);
+    return shown.page === 'tasks' ? 'Tasks' : undefined;
+  }, shown);
   useEffect(() => {
     document.title = title === undefined ? 'Duologue' : `${title} – Duologue`;
   }, [title]);
@@ -78,7 +80,7 @@ export function App() {
           {(close) => (
             <>
               <Sidebar onHelp={actions.help} onClose={close} />
-              <DeletionToast />
+              <Deletions />
             </>
           )}
         </Dialog>
@@ -95,17 +97,27 @@ export function App() {
             <header class="bar">
               {!beside && <SidebarButton onClick={actions.openSidebar} />}
             </header>
-            {shown.page === 'agents' ? <Agents /> : <UnknownPage />}
+            <Page page={shown.page} />
           </>
         )}
       </main>
       <ConnectionDialog />
       <Announcer />
       {/* A modal drawer lets nobody at what is outside of it. */}
-      {(isWide.value || !drawerOpen.value) && <DeletionToast />}
+      {(isWide.value || !drawerOpen.value) && <Deletions />}
       {helpOpen.value && <ShortcutsDialog onClose={() => (helpOpen.value = false)} />}
     </div>
   );
+}
+
+function Page({ page }: { page: Exclude<Route['page'], 'session'> }) {
+  if (page === 'agents') return <Agents />;
+  return page === 'tasks' ? <TasksPage /> : <UnknownPage />;
+}
+
+function Deletions() {
+  const isAny = useSelect((state) => state.pending.some(isDeletion));
+  return isAny ? <DeletionToast /> : null;
 }
 
 function UnknownPage() {

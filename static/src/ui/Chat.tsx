@@ -4,10 +4,15 @@ import { useSignal } from '@preact/signals';
 import { useRef } from 'preact/hooks';
 import { ChatHead } from './ChatHead';
 import { Composer, type ComposerHandle } from './Composer';
-import { EndedBanner } from './EndedBanner';
+import { lazily } from './lazily';
 import { MessageList } from './MessageList';
+import { stateShown } from './preferences';
 import type { SessionRoute } from './route';
 import { useView } from './store';
+
+const StatePanel = lazily(async () => (await import('./state/state')).StatePanel);
+const TaskBar = lazily(async () => (await import('./tasks/tasks')).TaskBar);
+const EndedBanner = lazily(async () => (await import('./panels')).EndedBanner);
 
 interface Props {
   shown: SessionRoute;
@@ -20,6 +25,8 @@ export function Chat({ shown, onOpenSidebar }: Props) {
   const loaded = useView(sessionId, (view) => view.loaded);
   const problem = useView(sessionId, (view) => view.problem);
   const closed = useView(sessionId, (view) => view.closed);
+  const isTask = useView(sessionId, (view) => view.isTask);
+  const hasState = useView(sessionId, (view) => view.shared.version > 0);
   const composer = useRef<ComposerHandle>(null);
   /** Counts messages sent, each of which takes the reader to the end. */
   const sent = useSignal(0);
@@ -27,7 +34,11 @@ export function Chat({ shown, onOpenSidebar }: Props) {
 
   return (
     <>
-      <ChatHead sessionId={sessionId} onOpenSidebar={onOpenSidebar} />
+      <div class="chat-head">
+        <ChatHead sessionId={sessionId} onOpenSidebar={onOpenSidebar} />
+        {isTask && <TaskBar sessionId={sessionId} />}
+      </div>
+      {hasState && stateShown.value && <StatePanel sessionId={sessionId} />}
       {loaded ? (
         <MessageList shown={shown} sent={sent} onEdit={(text) => composer.current?.insert(text)} />
       ) : (

@@ -6,6 +6,7 @@ import { ContextMeter } from './ContextMeter';
 import { Icon } from './Icon';
 import { Menu } from './Menu';
 import { agentName, sessionTitle } from './names';
+import { stateShown } from './preferences';
 import { SidebarButton } from './Sidebar';
 import { TitleField } from './TitleField';
 import { useSessionActions } from './sessionActions';
@@ -24,6 +25,7 @@ export function ChatHead({ sessionId, onOpenSidebar }: Props) {
   const loaded = useView(sessionId, (view) => view.loaded);
   // What has no name is called by its agent's already.
   const isNamed = useView(sessionId, (view) => view.title !== undefined);
+  const hasState = useView(sessionId, (view) => view.shared.version > 0);
   const renaming = useSignal(false);
   const head = useRef<HTMLElement>(null);
   const { items, dialog } = useSessionActions(sessionId, () => (renaming.value = true));
@@ -50,6 +52,18 @@ export function ChatHead({ sessionId, onOpenSidebar }: Props) {
         </Menu>
       )}
       <span class="bar-space" />
+      {hasState && (
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Shared state"
+          title="Shared state"
+          aria-expanded={stateShown.value}
+          onClick={() => (stateShown.value = !stateShown.value)}
+        >
+          <Icon name="state" />
+        </button>
+      )}
       {context && <ContextMeter context={context} />}
       {dialog}
     </header>

@@ -41,6 +41,7 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
   const name = useSelect((state) => agentName(state, agentId, sessionId), agentId, sessionId);
   const problem = useSignal('');
   const keepDraft = useDraft(sessionId, field);
+  const tellTyping = () => client.tellTyping(sessionId, field.current?.value !== '');
 
   const focusIfWide = () => isWide.peek() && field.current?.focus();
 
@@ -68,6 +69,7 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
     problem.value = client.sendMessage(sessionId, content) ?? '';
     if (problem.value !== '') return sound(problem.value);
     field.current.value = '';
+    tellTyping();
     focusIfWide();
     onSent();
   };
@@ -110,7 +112,10 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
         enterkeyhint="send"
         dir="auto"
         onKeyDown={keyDown}
-        onInput={keepDraft}
+        onInput={() => {
+          keepDraft();
+          tellTyping();
+        }}
       />
       <div class="composer-row">
         <Waiting sessionId={sessionId} />
@@ -160,11 +165,12 @@ function useDraft(sessionId: string, field: RefObject<HTMLTextAreaElement | null
   };
 }
 
-/** How many messages wait for the run that goes on. */
+/** How many messages wait for the run that goes on, and whether another one is being written elsewhere. */
 function Waiting({ sessionId }: { sessionId: string }) {
   const { client } = useStore();
   const count = useView(sessionId, (view) => view.queue.length);
   const running = useView(sessionId, (view) => view.run !== undefined);
+  const others = useView(sessionId, (view) => view.typing.size > 0);
   return (
     <div class="waiting">
       {count > 0 && (
@@ -177,6 +183,7 @@ function Waiting({ sessionId }: { sessionId: string }) {
           )}
         </>
       )}
+      {others && <span>Somebody is typing…</span>}
     </div>
   );
 }

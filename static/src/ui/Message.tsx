@@ -7,15 +7,17 @@ import type { Item } from '../client/state';
 import { Avatar } from './Avatar';
 import { COPIED_MS, copyText } from './clipboard';
 import { endText, type Entry } from './conversation';
-import { ErrorNote } from './ErrorNote';
 import { Icon } from './Icon';
+import { lazily } from './lazily';
 import { Markdown } from './Markdown';
 import { ForkButton, ForkNote } from './Fork';
 import { announce } from './notices';
 import { PendingStatus } from './PendingStatus';
 import { useView } from './store';
 import { clockTime, fullTime } from './time';
-import { ToolCall } from './ToolCall';
+
+const ErrorNote = lazily(async () => (await import('./panels')).ErrorNote);
+const ToolCall = lazily(async () => (await import('./calls/calls')).ToolCall);
 
 export interface MessageContext {
   sessionId: string;
@@ -118,7 +120,7 @@ function SettledMessage({ item, waits, ...context }: SettledProps) {
         </UserMessage>
       );
     case 'tool':
-      return <ToolCall item={item} />;
+      return <ToolCall sessionId={sessionId} item={item} />;
     case 'error':
       return <ErrorNote sessionId={sessionId} item={item} />;
     case 'end':
@@ -127,6 +129,14 @@ function SettledMessage({ item, waits, ...context }: SettledProps) {
       return null;
   }
 }
+
+const DOES = {
+  thinking: 'is thinking',
+  // Between two steps, nothing is being written.
+  responding: 'is thinking',
+  calling_tool: 'is using a tool',
+  waiting_approval: 'waits for an answer',
+};
 
 function Thinking({ sessionId, agentName }: MessageContext) {
   const status = useView(sessionId, (view) => view.run?.status);
@@ -137,7 +147,7 @@ function Thinking({ sessionId, agentName }: MessageContext) {
         <i />
         <i />
       </span>
-      {agentName} is {status === 'calling_tool' ? 'using a tool' : 'thinking'}
+      {agentName} {DOES[status ?? 'thinking']}
     </p>
   );
 }

@@ -2,7 +2,7 @@
 
 import { useEffect } from 'preact/hooks';
 import { goingSessions } from '../client/commands';
-import { piecesOf } from '../client/search';
+import { piecesOf } from '../client/pieces';
 import type { SearchHit } from '../client/wire.gen';
 import { sessionTitle } from './names';
 import { announce } from './notices';

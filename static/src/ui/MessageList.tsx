@@ -3,16 +3,20 @@
 import type { Signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { messagesOf } from '../client/commands';
+import { isBusy } from './busy';
 import { isPreamble } from '../client/items';
 import { moreOf, type Side } from '../client/past';
 import { conversationOf, withFork, type Entry } from './conversation';
 import { Icon } from './Icon';
 import { seqOf, useJump, type Jump } from './jump';
+import { lazily } from './lazily';
 import { Message } from './Message';
 import { agentName } from './names';
 import { leaveMessage, type SessionRoute } from './route';
 import { EndFollower } from './scroll';
 import { useSelect, useStore, useView } from './store';
+
+const Suggestions = lazily(async () => (await import('./calls/calls')).Suggestions);
 
 /** Messages in the page at once; more make it slow. */
 const MAX_MOUNTED = 1_000;
@@ -124,6 +128,7 @@ export function MessageList({ shown, sent, onEdit }: Props) {
           ) : (
             <More key="newer" sessionId={sessionId} side="newer" />
           )}
+          <Suggested sessionId={sessionId} sent={sent} />
         </div>
         {!isFollowing && (
           <div class="latest-place">
@@ -137,6 +142,19 @@ export function MessageList({ shown, sent, onEdit }: Props) {
       {jump.phase && <JumpNote jump={jump} />}
     </div>
   );
+}
+
+/** What may be said next, once the agent has said what it had to say. */
+function Suggested({ sessionId, sent }: Pick<Props, 'sent'> & { sessionId: string }) {
+  const { client } = useStore();
+  const items = useView(sessionId, (view) => view.suggestions);
+  const isOver = useView(sessionId, ({ past, closed, problem }) => !!(past ?? closed ?? problem));
+  const busy = useSelect((state) => isBusy(state, sessionId), sessionId);
+  if (items.length === 0 || isOver || busy) return null;
+  const say = (text: string) => {
+    if (client.sendMessage(sessionId, text) === undefined) sent.value++;
+  };
+  return <Suggestions items={items} onChosen={say} />;
 }
 
 /** How it goes with the message that the address names, as long as it is not in view. */

@@ -2,7 +2,20 @@
 
 import { Dialog } from './Dialog';
 import { Icon } from './Icon';
-import { SHORTCUTS } from './shortcuts';
+
+const SHORTCUTS: readonly (readonly [keys: string, does: string])[] = [
+  ['Enter', 'Send the message'],
+  ['Shift + Enter', 'New line'],
+  ['Esc', 'Stop the answer, or close what is open'],
+  ['↑', 'In an empty field: bring back your last message'],
+  [`${commandKey()} + K`, 'Search chats and messages'],
+  [`${commandKey()} + Shift + O`, 'New chat'],
+  ['?', 'Show these keys'],
+];
+
+function commandKey(): string {
+  return /Mac|iPhone|iPad/.test(navigator.userAgent) ? '⌘' : 'Ctrl';
+}
 
 export function ShortcutsDialog({ onClose }: { onClose(): void }) {
   return (

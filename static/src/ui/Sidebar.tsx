@@ -7,7 +7,7 @@ import { Icon, Mark, type IconName } from './Icon';
 import { lazily } from './lazily';
 import { isWide } from './media';
 import { setTheme, theme, type Theme } from './preferences';
-import { AGENTS, route } from './route';
+import { AGENTS, route, TASKS } from './route';
 import { SessionRow } from './SessionRow';
 import { useSelect, useStore } from './store';
 import { dayName } from './time';
@@ -44,6 +44,14 @@ export function Sidebar({ onHelp, onClose }: Props) {
       <a class="button primary new-chat" href={AGENTS}>
         <Icon name="plus" />
         New chat
+      </a>
+      <a
+        class="sidebar-link"
+        href={TASKS}
+        aria-current={route.value.page === 'tasks' ? 'page' : undefined}
+      >
+        <Icon name="tasks" />
+        Tasks
       </a>
       <Search />
       <SessionList />

@@ -15,6 +15,7 @@ const ACTIVITIES = {
   thinking: 'thinking',
   responding: 'responding',
   calling_tool: 'using a tool',
+  waiting_approval: 'waiting for approval',
 } as const;
 
 /** What an agent does in a session, if it does anything. */
@@ -22,5 +23,7 @@ export function activityOf({ views, sessions }: State, sessionId: string): strin
   const view = views.get(sessionId);
   if (view?.run) return ACTIVITIES[view.run.status];
   const isFollowed = view?.synced ?? false;
-  return !isFollowed && sessions.get(sessionId)?.status === 'running' ? 'working' : undefined;
+  const status = isFollowed ? undefined : sessions.get(sessionId)?.status;
+  if (status === 'waiting_approval') return ACTIVITIES[status];
+  return status === 'running' ? 'working' : undefined;
 }

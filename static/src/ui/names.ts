@@ -12,7 +12,7 @@ export function agentName({ agents, views }: State, agentId: string, sessionId?:
 export function sessionTitle(state: State, sessionId: string): string {
   const view = state.views.get(sessionId);
   const session = state.sessions.get(sessionId);
-  const title = view?.title ?? session?.title;
+  const title = view?.title ?? session?.title ?? state.tasks.get(sessionId)?.name;
   if (title) return title;
   const [agentId, number] = [sessionId.replace(/_[^_]*$/, ''), /_([^_]*)$/.exec(sessionId)?.[1]];
   const name = agentName(state, session?.agent_id ?? view?.agentId ?? agentId, sessionId);
@@ -22,6 +22,11 @@ export function sessionTitle(state: State, sessionId: string): string {
 /** A message of the server's, which begins small and ends open, as a sentence of its own. */
 export function sentence(message: string): string {
   return /[.!?…]$/.test(message) ? capitalised(message) : `${capitalised(message)}.`;
+}
+
+/** Who decided or wrote something. Without accounts there is nobody but the user. */
+export function person(principal: string): string {
+  return principal === 'local' ? 'you' : principal;
 }
 
 function capitalised(text: string): string {

@@ -16,6 +16,8 @@ function storedTheme(): Theme {
 }
 
 export const theme = signal(storedTheme());
+/** Whether shared documents are shown beside their chats; this tab's alone. */
+export const stateShown = signal(false);
 export const sidebarShown = signal(storage.read(SIDEBAR) !== 'hidden');
 
 effect(() => {

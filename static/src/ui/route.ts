@@ -2,7 +2,7 @@
 
 import { signal } from '@preact/signals';
 
-export type Route = { page: 'agents' } | SessionRoute | { page: 'unknown' };
+export type Route = { page: 'agents' | 'tasks' | 'unknown' } | SessionRoute;
 
 export interface SessionRoute {
   page: 'session';
@@ -12,6 +12,7 @@ export interface SessionRoute {
 }
 
 export const AGENTS = '#/';
+export const TASKS = '#/tasks';
 
 export function sessionHash(sessionId: string, at?: number): string {
   return `#/s/${encodeURIComponent(sessionId)}${at === undefined ? '' : `?at=${at}`}`;
@@ -19,6 +20,7 @@ export function sessionHash(sessionId: string, at?: number): string {
 
 export function parseRoute(hash: string): Route {
   if (hash === '' || hash === '#' || hash === AGENTS) return { page: 'agents' };
+  if (hash === TASKS) return { page: 'tasks' };
   const [, encoded, query] = /^#\/s\/([^/?]+)(?:\?(.*))?$/.exec(hash) ?? [];
   if (encoded === undefined) return { page: 'unknown' };
   const at = new URLSearchParams(query).get('at') ?? '';

@@ -4,7 +4,7 @@ import { signal, useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import type { Outcome } from '../client/replies';
 import type { State } from '../client/state';
-import { ConfirmDialog } from './Dialog';
+import { ConfirmDialog } from './Confirm';
 import type { MenuItem } from './Menu';
 import { sessionTitle } from './names';
 import { warn } from './notices';

@@ -10,20 +10,6 @@ export interface ShortcutActions {
   stop(): boolean;
 }
 
-export const SHORTCUTS: readonly (readonly [keys: string, does: string])[] = [
-  ['Enter', 'Send the message'],
-  ['Shift + Enter', 'New line'],
-  ['Esc', 'Stop the answer, or close what is open'],
-  ['↑', 'In an empty field: bring back your last message'],
-  [`${commandKey()} + K`, 'Search chats and messages'],
-  [`${commandKey()} + Shift + O`, 'New chat'],
-  ['?', 'Show these keys'],
-];
-
-function commandKey(): string {
-  return /Mac|iPhone|iPad/.test(navigator.userAgent) ? '⌘' : 'Ctrl';
-}
-
 /** Listens on the page; returns how to end that. */
 export function listenForShortcuts(actions: ShortcutActions): () => void {
   const listening = new AbortController();

@@ -1,9 +1,8 @@
 // @vitest-environment happy-dom
 
-import { signal } from '@preact/signals';
-import { render, type ComponentChildren } from 'preact';
+import { render } from 'preact';
 import { act } from 'preact/test-utils';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Announcer, newsBetween } from '../../src/ui/Announcer';
 import { Composer, type ComposerHandle } from '../../src/ui/Composer';
 import { ConnectionDialog } from '../../src/ui/ConnectionDialog';
@@ -15,12 +14,10 @@ import { ForkButton } from '../../src/ui/Fork';
 import { MessageHits } from '../../src/ui/MessageHits';
 import { warning } from '../../src/ui/notices';
 import { PendingStatus } from '../../src/ui/PendingStatus';
-import { StoreContext } from '../../src/ui/store';
 import { TitleField } from '../../src/ui/TitleField';
 import {
   answer,
   event,
-  FakePage,
   runFinished,
   runStarted,
   SESSION,
@@ -28,64 +25,9 @@ import {
   syncedView,
   userMessage,
 } from './helpers';
+import { answered, button, find, onScreen, page, pass, press, root, show } from './screen';
 
-let root: HTMLElement;
-let page: FakePage;
-
-beforeEach(() => {
-  vi.useFakeTimers({ now: 0 });
-  root = document.body.appendChild(document.createElement('div'));
-  page = new FakePage();
-});
-
-afterEach(() => {
-  act(() => render(null, root));
-  root.remove();
-  vi.useRealTimers();
-});
-
-function show(children: ComponentChildren): void {
-  const state = signal(page.client.state);
-  page.client.subscribe(() => (state.value = page.client.state));
-  const store = { client: page.client, state };
-  act(() => render(<StoreContext.Provider value={store}>{children}</StoreContext.Provider>, root));
-}
-
-/** Time for the page and for the connection. */
-function pass(ms: number): void {
-  act(() => {
-    vi.advanceTimersByTime(ms);
-    page.clock.pass(ms);
-  });
-}
-
-function find<T extends HTMLElement>(selector: string): T {
-  const element = root.querySelector<T>(selector);
-  if (!element) throw new Error(`no ${selector} in ${root.innerHTML}`);
-  return element;
-}
-
-function button(text: string): HTMLButtonElement {
-  const found = [...root.querySelectorAll('button')].find(
-    (element) => element.textContent?.trim() === text,
-  );
-  if (!found) throw new Error(`no button ${text} in ${root.innerHTML}`);
-  return found;
-}
-
-function press(
-  element: HTMLElement,
-  key: string,
-  more: KeyboardEventInit & { keyCode?: number } = {},
-) {
-  const { keyCode, ...init } = more;
-  const pressed = new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true, ...init });
-  if (keyCode !== undefined) Object.defineProperty(pressed, 'keyCode', { value: keyCode });
-  act(() => {
-    element.dispatchEvent(pressed);
-  });
-  return pressed;
-}
+onScreen();
 
 describe('the composer', () => {
   const handle: { current: ComposerHandle | null } = { current: null };
@@ -443,11 +385,6 @@ it('describes the context in words', () => {
     '5,012 of 8,192 tokens (62 %)',
   );
 });
-
-/** What was promised is kept, and what that promised too. */
-function answered(turns = 5): Promise<void> {
-  return turns === 0 ? Promise.resolve() : Promise.resolve().then(() => answered(turns - 1));
-}
 
 describe('what has been deleted', () => {
   const deletions = () => page.managed('delete');

@@ -11,7 +11,13 @@ import {
   type View,
 } from '../../src/client/state';
 import type { ClientFrame } from '../../src/client/wire';
-import type { EventEnvelope, Session, SnapshotFrame, Snapshot } from '../../src/client/wire.gen';
+import type {
+  EventEnvelope,
+  Session,
+  SnapshotFrame,
+  Snapshot,
+  Task,
+} from '../../src/client/wire.gen';
 
 export const SESSION = 'helper_417';
 export const TOPIC = `session:${SESSION}`;
@@ -108,6 +114,28 @@ export function session(more: Partial<Session> = {}): Session {
     updated_at: '2026-11-21T10:00:00.000Z',
     epoch: EPOCH,
     head: 3,
+    ...more,
+  };
+}
+
+export function task(more: Partial<Task> = {}): Task {
+  return {
+    task_id: 'worker_200',
+    session_id: 'worker_200',
+    agent_id: 'worker',
+    name: 'Sort the post',
+    input: 'all of it',
+    status: 'pending',
+    pausing: false,
+    progress: null,
+    message: null,
+    confidence: null,
+    created_at: '2026-11-21T10:00:00.000Z',
+    updated_at: '2026-11-21T10:00:00.000Z',
+    started_at: null,
+    ended_at: null,
+    error: null,
+    result: null,
     ...more,
   };
 }

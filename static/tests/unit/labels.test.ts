@@ -20,7 +20,8 @@ describe('an address', () => {
     ['#/s/', { page: 'unknown' }],
     ['#/s/a/b', { page: 'unknown' }],
     ['#/s/%', { page: 'unknown' }],
-    ['#/tasks', { page: 'unknown' }],
+    ['#/tasks', { page: 'tasks' }],
+    ['#/tasks/1', { page: 'unknown' }],
   ])('%j', (hash, route) => {
     expect(parseRoute(hash)).toEqual(route);
   });

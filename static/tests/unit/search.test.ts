@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { foldSearch, isSearchable, piecesOf } from '../../src/client/search';
+import { piecesOf } from '../../src/client/pieces';
+import { foldSearch, isSearchable } from '../../src/client/search';
 import { NO_SEARCH, type MessageSearch } from '../../src/client/state';
 import type { SearchHits } from '../../src/client/wire.gen';
 

@@ -1,4 +1,4 @@
-//! Where calls of models run: one thread for all providers, apart from the actors'.
+//! Where adapters work that wait for the world outside: threads apart from the actors'.
 
 use std::io;
 
@@ -7,22 +7,23 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// Steps of work after which the thread looks for what has come from outside.
 const LOOK_UP: u32 = 7;
 
-/// The thread that does the providers' TLS, HTTP and JSON.
+/// A thread that does TLS, HTTP and JSON, and speaks with programs.
 ///
-/// One thread, so that what a connection brings and what is made of it take turns: a provider that floods
-/// does not outrun the deadline that is to stop it.
+/// One thread for all adapters of a kind, so that what a connection brings and what is made of it take turns: a
+/// provider that floods does not outrun the deadline that is to stop it.
 #[derive(Debug)]
-pub struct ProviderRuntime {
+pub struct AdapterRuntime {
     handle: Handle,
     /// There until the drop.
     runtime: Option<Runtime>,
 }
 
-impl ProviderRuntime {
-    pub fn start() -> io::Result<Self> {
+impl AdapterRuntime {
+    /// `name` is what the thread is called.
+    pub fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("providers")
+            .thread_name(name)
             // Deadlines and orders to stop come through while there is always something to read.
             .event_interval(LOOK_UP)
             .global_queue_interval(LOOK_UP)
@@ -36,7 +37,7 @@ impl ProviderRuntime {
     }
 }
 
-impl Drop for ProviderRuntime {
+impl Drop for AdapterRuntime {
     fn drop(&mut self) {
         // Waiting for it is not allowed inside another runtime, where this may well happen.
         if let Some(runtime) = self.runtime.take() {
