@@ -34,7 +34,7 @@ fn a_check_lists_the_tools_of_each_server_and_leaves_none_behind() {
         check("\"clock\", \"mcp:acme/echo\", { name = \"mcp:acme/die\", approval = \"ask\" }", &servers);
 
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
-    let expected = "ok       mcp acme of helper: 14 tools: echo, hang, ";
+    let expected = "ok       mcp acme of helper: 15 tools: echo, hang, ";
     assert!(stdout(&output).contains(expected), "{}", stdout(&output));
     let family = std::fs::read_to_string(&pids).expect("its pids");
     assert!(!family.split(' ').any(|pid| runs(pid.parse().expect("a number"))), "{family}");

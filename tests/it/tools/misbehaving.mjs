@@ -20,7 +20,7 @@ let added = 0;
 // ---- what it is asked ----
 
 function tools() {
-  const named = ['echo', 'hang', 'freeze', 'deep', 'die', 'huge_first', 'huge_last', 'huge_without_id', 'refuse', 'fail', 'pid', 'env', 'change', 'ping_us'];
+  const named = ['echo', 'hang', 'freeze', 'deep', 'die', 'huge_first', 'huge_last', 'huge_without_id', 'large', 'refuse', 'fail', 'pid', 'env', 'change', 'ping_us'];
   const many = Array.from({ length: number('tools', 0) }, (_, index) => `tool_${index}`);
   const later = Array.from({ length: added }, (_, index) => `added_${index}`);
   return [...named, ...many, ...later].map((name) => ({
@@ -88,6 +88,8 @@ function call(id, params, result, say) {
       return JSON.stringify({ result: text('x'.repeat(HUGE)), jsonrpc: '2.0', id });
     case 'huge_without_id':
       return JSON.stringify({ jsonrpc: '2.0', result: text('x'.repeat(HUGE)) });
+    case 'large':
+      return result(text('x'.repeat(params.arguments.size)));
     case 'fail':
       return result({ ...text('no tool "fail" here'), isError: true });
     case 'pid':
