@@ -11,7 +11,7 @@ async function assertFits(tab) {
     Math.max(
       ...[
         ...document.querySelectorAll(
-          '.message, .bar, .composer, .notice, .card, .tool, .task, .task-bar, .state-panel, .chip',
+          '.message, .bar, .composer, .notice, .card, .tool, .tool-body > *, .task, .task > *, .task-bar > *, .state-panel, .chip',
         ),
       ].map((element) => element.getBoundingClientRect().right - innerWidth),
       0,
