@@ -17,7 +17,7 @@ use tokio::{signal, sync::mpsc};
 use super::{
     Failure,
     client::{Incoming, Path, Server, Socket},
-    transcript::{Shown, Speaker, Transcript},
+    transcript::{Asked, Shown, Speaker, Transcript},
 };
 use crate::{config::Environment, core::ids::random_tag};
 
@@ -80,6 +80,8 @@ struct Terminal {
     /// Commands that are not answered yet, oldest first: sent again after a reconnect, under the same id.
     unanswered: VecDeque<Value>,
     commands: u64,
+    /// Calls that somebody must allow, the one that was asked about first.
+    asked: VecDeque<Asked>,
     /// Runs of ours that go on.
     running: HashSet<String>,
     /// Outcomes of runs that ended while a reply was still to come, which may name them.
@@ -116,6 +118,7 @@ impl Terminal {
             interactive,
             unanswered: VecDeque::new(),
             commands: 0,
+            asked: VecDeque::new(),
             running: HashSet::new(),
             ended: HashMap::new(),
             all_completed: true,
@@ -212,8 +215,10 @@ impl Terminal {
                 Next::Line(Some(line)) => {
                     // The terminal has shown the line, and its end.
                     (self.in_line, self.prompted) = (false, false);
-                    if !line.trim().is_empty() {
-                        self.say(&line).await?;
+                    match self.asked.front().cloned() {
+                        Some(asked) if self.interactive => self.answer(&asked, line.trim()).await?,
+                        _ if line.trim().is_empty() => {}
+                        _ => self.say(&line).await?,
                     }
                 }
                 Next::Event(Ok(Incoming::Text(text))) => {
@@ -243,6 +248,42 @@ impl Terminal {
             "type": "chat_message", "session_id": self.session_id, "data": { "content": content },
         }))
         .await
+    }
+
+    /// Allows or denies a call, as the line says.
+    async fn answer(&mut self, asked: &Asked, line: &str) -> anyhow::Result<()> {
+        let (word, reason) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let mut data = json!({ "tool_call_id": asked.tool_call_id });
+        match word.to_lowercase().as_str() {
+            "y" | "yes" => data["decision"] = "approve".into(),
+            "n" | "no" => {
+                data["decision"] = "deny".into();
+                if !reason.trim().is_empty() {
+                    data["reason"] = reason.trim().into();
+                }
+            }
+            _ => {
+                self.ask_about(asked);
+                return Ok(());
+            }
+        }
+        self.asked.pop_front();
+        let session_id = self.session_id.clone();
+        self.command(json!({ "type": "tool_approval", "session_id": session_id, "data": data })).await?;
+        if let Some(next) = self.asked.front().cloned() {
+            self.ask_about(&next);
+        }
+        Ok(())
+    }
+
+    fn ask_about(&mut self, asked: &Asked) {
+        let name = &asked.tool_name;
+        let question = if self.interactive {
+            format!("allow {name}? y, n, or n and why not")
+        } else {
+            format!("{name} waits to be allowed; answer in another client")
+        };
+        self.note(&question);
     }
 
     async fn stop(&mut self) -> anyhow::Result<()> {
@@ -276,7 +317,8 @@ impl Terminal {
             return Ok(());
         };
         let command = self.unanswered.remove(at);
-        let is_message = command.is_some_and(|command| command["type"] == "chat_message");
+        let is_of = |kind: &str| command.as_ref().is_some_and(|command| command["type"] == kind);
+        let (is_message, is_approval) = (is_of("chat_message"), is_of("tool_approval"));
         if reply["ok"] == true {
             if let Some(run_id) = reply["data"]["run_id"].as_str().filter(|_| is_message) {
                 // Replies and events come on two sockets, in any order.
@@ -290,6 +332,9 @@ impl Terminal {
             self.all_completed = false;
             let error = &reply["error"];
             self.note(error["message"].as_str().unwrap_or("the server refused the message"));
+        } else if is_approval {
+            let error = &reply["error"];
+            self.note(error["message"].as_str().unwrap_or("the server refused the answer"));
         }
         if self.unanswered.is_empty() {
             self.ended.clear();
@@ -314,6 +359,17 @@ impl Terminal {
                 Shown::EndOfText => self.end_line(),
                 Shown::Message { speaker, content } => self.message(speaker, &content),
                 Shown::Note(note) => self.note(&note),
+                // A snapshot tells again what is known.
+                Shown::Asks(asked) if self.asked.contains(&asked) => {}
+                Shown::Asks(asked) => {
+                    self.asked.push_back(asked.clone());
+                    if self.asked.len() == 1 {
+                        self.ask_about(&asked);
+                    }
+                }
+                Shown::Settled { tool_call_id } => {
+                    self.asked.retain(|asked| asked.tool_call_id != tool_call_id);
+                }
                 Shown::RunEnded { run_id, outcome } => {
                     self.end_line();
                     if self.running.remove(&run_id) {

@@ -36,6 +36,12 @@ pub enum Shown {
     },
     /// Something beside the conversation.
     Note(String),
+    /// Somebody must allow a call.
+    Asks(Asked),
+    /// Nobody must any more.
+    Settled {
+        tool_call_id: String,
+    },
     RunEnded {
         run_id: String,
         outcome: String,
@@ -43,6 +49,20 @@ pub enum Shown {
     SessionEnded(String),
     /// Something was missed: subscribe again, from the position.
     Missed,
+}
+
+/// A call that waits for somebody to allow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub tool_call_id: String,
+    pub tool_name: String,
+}
+
+impl Asked {
+    fn of(data: &Value) -> Shown {
+        let text = |field: &str| data[field].as_str().unwrap_or("").to_owned();
+        Shown::Asks(Self { tool_call_id: text("tool_call_id"), tool_name: text("tool_name") })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +124,7 @@ impl Transcript {
         self.open = None;
         let messages = data["messages"].as_array().into_iter().flatten();
         let mut shown: Vec<_> = messages.flat_map(message).collect();
+        shown.extend(data["approvals"].as_array().into_iter().flatten().map(Asked::of));
         if data["truncated"] == true {
             shown.insert(0, Shown::Note("older messages are not shown".to_owned()));
         }
@@ -148,6 +169,19 @@ impl Transcript {
                 Some(other) => format!("the session was replaced by {other}"),
                 None => "the session was closed".to_owned(),
             })],
+            "approval_requested" => vec![Asked::of(data)],
+            "approval_resolved" => {
+                let why = match (data["by"].as_str(), data["decision"].as_str()) {
+                    (None, _) => "nobody answered in time".to_owned(),
+                    (Some(by), decision) => format!("{} by {by}", decision.unwrap_or("settled")),
+                };
+                vec![Shown::Settled { tool_call_id: text("tool_call_id") }, Shown::Note(why)]
+            }
+            "tool_call.end" => {
+                let mut shown = message(frame);
+                shown.push(Shown::Settled { tool_call_id: text("tool_call_id") });
+                shown
+            }
             // What one types oneself is on the screen already.
             "user_message" => Vec::new(),
             _ => message(frame),
@@ -200,6 +234,24 @@ mod tests {
             _ => None,
         });
         texts.collect()
+    }
+
+    #[test]
+    fn a_call_that_waits_is_asked_about_until_it_is_settled() {
+        let mut transcript = Transcript::default();
+        let asked =
+            json!({ "tool_call_id": "c", "tool_name": "clock", "expires_at": "2026-11-21T10:00:00Z" });
+        let first = transcript.apply(&durable(1, "approval_requested", asked.clone()));
+        let resolved = json!({ "tool_call_id": "c", "decision": "denied", "by": "local" });
+        let settled = transcript.apply(&durable(2, "approval_resolved", resolved));
+
+        let call = Asked { tool_call_id: "c".to_owned(), tool_name: "clock".to_owned() };
+        assert_eq!(first, [Shown::Asks(call.clone())]);
+        assert_eq!(settled[0], Shown::Settled { tool_call_id: "c".to_owned() });
+        assert_eq!(settled[1], Shown::Note("denied by local".to_owned()));
+        let data = json!({ "head": 9, "messages": [], "approvals": [asked], "truncated": false });
+        let snapshot = json!({ "type": "session_snapshot", "epoch": "e", "data": data });
+        assert_eq!(transcript.apply(&snapshot), [Shown::Asks(call)]);
     }
 
     #[test]

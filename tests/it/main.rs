@@ -24,4 +24,5 @@ mod sqlite;
 mod store_contract;
 mod subscriptions;
 mod support;
+mod tasks;
 mod tools;

@@ -29,7 +29,7 @@ name = "{kind}"
 model = "my-{kind}::some-model"
 system_prompt = "You are brief."
 context_window = 1000
-tools = ["clock", { name = "update_state", approval = "ask" }]
+tools = ["clock", {{ name = "update_state", approval = "ask" }}]
 
 [providers.my-{kind}]
 kind = "{kind}"
@@ -160,7 +160,10 @@ async fn tools_are_called_and_allowed_through_each_api() {
             .filter(|message| message["role"] == "tool")
             .map(|message| message["content"].to_string())
             .collect();
-        assert!(results[0].contains("Asia/Kathmandu") && results[1].contains("version"), "{kind}: {results:?}");
+        assert!(
+            results[0].contains("Asia/Kathmandu") && results[1].contains("version"),
+            "{kind}: {results:?}"
+        );
         assert!(messages[0].to_string().contains("Kathmandu"), "{kind}: {}", messages[0]);
     }
 }

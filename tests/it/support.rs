@@ -237,7 +237,7 @@ impl Socket {
 
     /// Opens a socket; also its `connection_established`.
     pub async fn open_with_greeting(url: &str) -> (Self, Value) {
-        let stream = within("a connection", connect(url)).await.expect(url);
+        let stream = within("a connection", connect_in_the_end(url)).await.expect(url);
         let mut socket = Self { stream, passed: VecDeque::new() };
         let first = socket.next().await;
         assert_eq!(first["type"], "connection_established", "{first}");
@@ -435,6 +435,17 @@ async fn connect(url: &str) -> tungstenite::Result<WebSocketStream<MaybeTlsStrea
     let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
     let (stream, _) = tokio_tungstenite::connect_async_with_config(url, Some(config), false).await?;
     Ok(stream)
+}
+
+/// Where this machine is so busy that the request comes too late for the server, it may be repeated (RFC 9110,
+/// section 15.5.9).
+async fn connect_in_the_end(url: &str) -> tungstenite::Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+    loop {
+        match connect(url).await {
+            Err(tungstenite::Error::Http(answer)) if answer.status() == 408 => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 fn is_heartbeat(text: &str) -> bool {

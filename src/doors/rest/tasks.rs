@@ -2,7 +2,7 @@
 //!
 //! Commands go the way of all commands, through the manager; what is shown is read from the store.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -37,8 +37,10 @@ use crate::{
     },
 };
 
-/// Records that an export reads at once.
+/// Records that an export reads at once…
 const EXPORT_PAGE: usize = 100;
+/// …and about what it sends at once: each may have a megabyte of text that its record lacks.
+const EXPORT_BYTES: usize = 64 * 1024;
 
 // ---- one task ----
 
@@ -312,16 +314,17 @@ pub async fn export_all(
         let walk = Walk::new(doors.clone(), filter(query(&request).wanted()?, caller.principal));
         let head = Bytes::from(format.list_head());
         let tasks = stream::try_unfold((walk, true), move |(mut walk, mut is_first)| async move {
-            let Some(records) = walk.next().await? else { return Ok(None) };
             let mut text = String::new();
-            for record in records {
+            while text.len() < EXPORT_BYTES
+                && let Some(record) = walk.next().await?
+            {
                 // Unless it was deleted meanwhile.
                 if let Some(texts) = whole_texts(&walk.doors, &record).await? {
                     text.push_str(&format.list_item(&record, &texts, is_first));
                     is_first = false;
                 }
             }
-            Ok(Some((Bytes::from(text), (walk, is_first))))
+            Ok((!text.is_empty()).then(|| (Bytes::from(text), (walk, is_first))))
         });
         let tail = stream::iter([Ok(Bytes::from_static(format.list_tail().as_bytes()))]);
         let parts = stream::iter([Ok(head)]).chain(tasks).chain(tail);
@@ -382,39 +385,50 @@ struct Walk {
     /// When the first task of the list had changed.
     changed: Option<Timestamp>,
     seen: HashSet<SessionId>,
+    /// Those that were read and not given yet.
+    ready: VecDeque<SessionRecord>,
     is_again: bool,
     found_any: bool,
+    is_done: bool,
 }
 
 impl Walk {
     fn new(doors: web::Data<Doors>, filter: SessionFilter) -> Self {
-        let began = Timestamp::now();
-        Self { doors, filter, began, changed: None, seen: HashSet::new(), is_again: false, found_any: true }
+        Self {
+            doors,
+            filter,
+            began: Timestamp::now(),
+            changed: None,
+            seen: HashSet::new(),
+            ready: VecDeque::new(),
+            is_again: false,
+            found_any: true,
+            is_done: false,
+        }
     }
 
     /// The next of them; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<SessionRecord>>, StoreError> {
-        loop {
-            let page = self.doors.store.sessions(self.filter.clone()).await?;
-            self.changed = self.changed.or_else(|| page.first().map(|record| record.updated_at));
-            let last = page.last().map(|record| (record.updated_at, record.session_id.clone()));
-            let is_end = page.len() < self.filter.limit
-                || self.is_again && last.as_ref().is_none_or(|(at, _)| Some(*at) < self.changed);
-            let mut new = page;
-            new.retain(|record| {
-                record.created_at <= self.began && self.seen.insert(record.session_id.clone())
-            });
-            self.found_any |= !new.is_empty();
-            self.filter.after = last;
-            if is_end {
-                if !std::mem::take(&mut self.found_any) {
-                    return Ok(None);
-                }
-                (self.filter.after, self.is_again) = (None, true);
-            }
-            if !new.is_empty() {
-                return Ok(Some(new));
-            }
+    async fn next(&mut self) -> Result<Option<SessionRecord>, StoreError> {
+        while self.ready.is_empty() && !self.is_done {
+            self.read().await?;
         }
+        Ok(self.ready.pop_front())
+    }
+
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let mut page = self.doors.store.sessions(self.filter.clone()).await?;
+        self.changed = self.changed.or_else(|| page.first().map(|record| record.updated_at));
+        let last = page.last().map(|record| (record.updated_at, record.session_id.clone()));
+        let is_past = last.as_ref().is_none_or(|(at, _)| Some(*at) < self.changed);
+        let is_end = page.len() < self.filter.limit || self.is_again && is_past;
+        page.retain(|record| record.created_at <= self.began && self.seen.insert(record.session_id.clone()));
+        self.found_any |= !page.is_empty();
+        self.ready.extend(page);
+        self.filter.after = last;
+        if is_end {
+            self.is_done = !std::mem::take(&mut self.found_any);
+            (self.filter.after, self.is_again) = (None, true);
+        }
+        Ok(())
     }
 }

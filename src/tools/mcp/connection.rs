@@ -12,8 +12,8 @@ use std::{
 use rmcp::{
     ClientHandler, Peer, RoleClient, ServiceError, ServiceExt,
     model::{
-        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation,
-        PaginatedRequestParams, Tool,
+        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest,
+        Implementation, PaginatedRequestParams, PingRequest, Tool,
     },
     service::{ClientInitializeError, NotificationContext, RunningService},
 };
@@ -41,6 +41,9 @@ const MAX_PAGES: usize = 100;
 const MAX_TOOL_BYTES: usize = 64 * 1024;
 /// Bytes of all tools of a server.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// A server that did not answer a call in time has this long to answer that it is there, or as long as a call has.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that was made. It ends when this is dropped.
 pub struct Connection {
@@ -104,8 +107,10 @@ impl ClientHandler for Client {
 pub enum CallError {
     /// The tool, or the server, refused it.
     Refused(Problem),
-    /// The connection can no longer be used.
+    /// The connection can no longer be used, and it is not known what has become of the call.
     Lost(Arc<str>),
+    /// It cannot be used, and the call was not made.
+    NotMade(Arc<str>),
 }
 
 impl Connection {
@@ -224,14 +229,32 @@ impl Connection {
                 "the tool asks for more than arguments; that is not supported",
             ))),
             Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err(CallError::Refused(Problem::new(
-                ErrorCode::ToolError,
-                format!(
-                    "the tool did not answer in {} s and was told to give up; what it has done by then is not known",
-                    self.call_timeout.as_secs()
-                ),
-            ))),
+            Err(_) => {
+                self.look_after();
+                Err(CallError::Refused(Problem::new(
+                    ErrorCode::ToolError,
+                    format!(
+                        "the tool did not answer in {} s and was told to give up; what it has done by then is not \
+                         known",
+                        self.call_timeout.as_secs()
+                    ),
+                )))
+            }
         }
+    }
+
+    /// A server that did not answer a call may be at work, or may never answer anything again: then it is ended, and
+    /// started anew.
+    fn look_after(&self) {
+        let (peer, life) = (self.peer.clone(), self.life.clone());
+        let patience = self.call_timeout.min(PING_TIMEOUT);
+        tokio::spawn(async move {
+            let ping = ClientRequest::PingRequest(PingRequest::default());
+            // That it does not know what a ping is is an answer too.
+            if tokio::time::timeout(patience, peer.send_request(ping)).await.is_err() {
+                life.end("it does not answer any more");
+            }
+        });
     }
 
     fn failed(&self, error: &ServiceError) -> CallError {
@@ -243,6 +266,9 @@ impl Connection {
                 Some(failure) if !is_of_the_connection(failure) => {
                     log::warn!("mcp {}: a call failed: {failure}", self.name);
                     CallError::Refused(Problem::new(ErrorCode::ToolError, http_refusal(failure)))
+                }
+                Some(failure) if is_before_the_call(failure) => {
+                    CallError::NotMade(format!("it cannot be reached: {}", chain(failure)).into())
                 }
                 _ => lost(&format!("it cannot be spoken to: {}", chain(failure))),
             },
@@ -274,6 +300,15 @@ fn is_of_the_connection(failure: &HttpError) -> bool {
             | HttpError::TransportChannelClosed
             | HttpError::AuthRequired(_)
     )
+}
+
+/// Whether the server has surely not seen the call.
+fn is_before_the_call(failure: &HttpError) -> bool {
+    match failure {
+        HttpError::SessionExpired => true,
+        HttpError::Client(error) => error.is_connect(),
+        _ => false,
+    }
 }
 
 /// What a client may know of it.

@@ -82,6 +82,11 @@ impl Overlong {
     }
 }
 
+/// The id of the message that a line is, though it cannot be read as one.
+pub fn id_of(line: &[u8]) -> Option<serde_json::Value> {
+    id_at_head(line).or_else(|| id_at_tail(&line[line.len().saturating_sub(KEPT)..]))
+}
+
 /// The id among the first members of an object, as long as those are no lists or objects themselves.
 fn id_at_head(text: &[u8]) -> Option<serde_json::Value> {
     let mut rest = text.trim_ascii_start().strip_prefix(b"{")?;

@@ -29,11 +29,13 @@ use tokio::{
 use super::{
     MAX_MESSAGE_BYTES, Program,
     life::{Life, Running},
-    lines::{Line, Lines},
+    lines::{Line, Lines, id_of},
 };
 
 /// Messages that wait for the program to read them; with so many, it has stopped reading.
 const WAITING_MESSAGES: usize = 256;
+/// What the messages have that are no answers.
+const METHOD: &[u8] = b"\"method\"";
 /// How long a program that is no longer needed gets to end by itself, and then to obey a signal.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the status of a program that closed its output is waited for, to tell why it did.
@@ -304,7 +306,14 @@ impl Pipe {
                     .then_some(JsonRpcMessage::Notification(notification))
             }
             Ok(message) => Some(message),
-            Err(_) => {
+            Err(error) => {
+                // It may be the answer to a call all the same, which is then not waited for in vain.
+                let id = id_of(line).and_then(|id| serde_json::from_value::<RequestId>(id).ok());
+                let is_answer = |text: &[u8]| !text.windows(METHOD.len()).any(|part| part == METHOD);
+                if let Some(id) = id.filter(|_| is_answer(line)) {
+                    let why = format!("its answer cannot be read: {error}");
+                    return Some(JsonRpcMessage::error(ErrorData::internal_error(why, None), Some(id)));
+                }
                 if !self.confused {
                     self.confused = true;
                     self.words

@@ -2,7 +2,7 @@
 // Plain JSON-RPC in lines over its standard input and output, or over HTTP with --http.
 
 import { spawn } from 'node:child_process';
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 
@@ -20,7 +20,7 @@ let added = 0;
 // ---- what it is asked ----
 
 function tools() {
-  const named = ['echo', 'hang', 'die', 'huge_first', 'huge_last', 'huge_without_id', 'refuse', 'fail', 'pid', 'env', 'change', 'ping_us'];
+  const named = ['echo', 'hang', 'freeze', 'deep', 'die', 'huge_first', 'huge_last', 'huge_without_id', 'refuse', 'fail', 'pid', 'env', 'change', 'ping_us'];
   const many = Array.from({ length: number('tools', 0) }, (_, index) => `tool_${index}`);
   const later = Array.from({ length: added }, (_, index) => `added_${index}`);
   return [...named, ...many, ...later].map((name) => ({
@@ -74,6 +74,10 @@ function call(id, params, result, say) {
       return result(text(params.arguments.text));
     case 'hang':
       return undefined;
+    case 'freeze':
+      for (;;);
+    case 'deep':
+      return result({ content: [], structuredContent: JSON.parse('['.repeat(200) + ']'.repeat(200)) });
     case 'die':
       process.stderr.write('now I die\n');
       process.exit(3);
@@ -123,7 +127,7 @@ function overStdio() {
     process.on('SIGTERM', () => {});
     setInterval(() => {}, 1000);
   }
-  if (flags.has('dead')) {
+  if (flags.has('dead') || (flags.has('dead-while') && existsSync(flags.get('dead-while')))) {
     process.stderr.write('there is no such folder: /nowhere\n');
     process.exit(4);
   }
