@@ -19,6 +19,7 @@ use duologue::{
     runtime::AdapterRuntime,
     tools::mcp::{McpOptions, McpSource, McpTransport, Program},
 };
+use futures_util::future::join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -270,6 +271,18 @@ async fn a_program_has_no_variables_but_those_that_it_is_given() {
 
     let names: Vec<_> = environment.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(names, ["ACME_KEY", "HOME", "PATH"]);
+    bed.source.close().await;
+}
+
+#[tokio::test]
+async fn calls_at_the_same_moment_each_get_their_own_answer() {
+    let bed = Bed::misbehaving(&[]);
+    let session = bed.open();
+    let texts: Vec<_> = (0..500).map(|number| format!("text {number}")).collect();
+
+    let answers = join_all(texts.iter().map(|text| session.echo(text))).await;
+
+    assert_eq!(answers, texts);
     bed.source.close().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -256,9 +257,10 @@ impl Connection {
         let patience = self.call_timeout.min(PING_TIMEOUT);
         tokio::spawn(async move {
             let ping = ClientRequest::PingRequest(PingRequest::default());
-            // That it does not know what a ping is is an answer too.
-            if tokio::time::timeout(patience, peer.send_request(ping)).await.is_err() {
-                life.end("it does not answer any more");
+            match tokio::time::timeout(patience, peer.send_request(ping)).await {
+                // That it does not know what a ping is is an answer too.
+                Ok(Ok(_) | Err(ServiceError::McpError(_))) => {}
+                _ => life.end("it does not answer any more"),
             }
         });
     }
@@ -268,6 +270,12 @@ impl Connection {
         match error {
             ServiceError::McpError(error) => CallError::Refused(answer::refusal(error)),
             ServiceError::TransportClosed => lost("the connection closed before the answer came"),
+            ServiceError::TransportSend(failure) if is_busy(&*failure.error) => {
+                CallError::Refused(Problem::new(
+                    ErrorCode::ToolError,
+                    "the server of the tool has too many calls waiting; the call was not made",
+                ))
+            }
             ServiceError::TransportSend(failure) => match failure.error.downcast_ref::<HttpError>() {
                 Some(failure) if !is_of_the_connection(failure) => {
                     log::warn!("mcp {}: a call failed: {}", self.name, plain(&chain(failure)));
@@ -294,6 +302,11 @@ impl Drop for Connection {
         // Whoever watches it need not any more.
         self.life.end("nobody needs it any more");
     }
+}
+
+/// Whether a program has not yet read what it was sent before.
+fn is_busy(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Whether the failure of a call means that the next one will fail as well.

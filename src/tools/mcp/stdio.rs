@@ -32,8 +32,8 @@ use super::{
     lines::{Line, Lines, SHOWN, id_of, plain},
 };
 
-/// Messages that wait for the program to read them; with so many, it has stopped reading.
-const WAITING_MESSAGES: usize = 256;
+/// Messages that wait for the program to read them; past it calls are refused, and its requests go unanswered.
+const WAITING_MESSAGES: usize = 1024;
 /// What the messages have that are no answers.
 const METHOD: &[u8] = b"\"method\"";
 /// How long a program that is no longer needed gets to end by itself, and then to obey a signal.
@@ -285,9 +285,7 @@ impl Pipe {
         let (written, sent) = oneshot::channel();
         match outgoing.try_send((line, written)) {
             Ok(()) => Ok(sent),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(io::Error::other("it does not read what it is sent"))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(io::ErrorKind::WouldBlock.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -70,6 +70,28 @@ async fn one_that_answers_nothing_any_more_is_started_again() {
 }
 
 #[tokio::test]
+async fn one_that_does_not_read_what_it_is_sent_is_started_again() {
+    let bed = Bed::misbehaving_with(&[], |options| options.call_timeout = SOON);
+    let session = bed.open();
+    let pid = session.pid().await;
+    let much = json!({ "text": "x".repeat(1_000_000) });
+
+    // It reads no more after the first.
+    let mut calls = vec![session.failure("freeze", json!({}))];
+    calls.extend((0..10).map(|_| session.failure("hang", much.clone())));
+    calls.extend((0..2000).map(|_| session.failure("hang", json!({}))));
+    let failures = within("the failures", join_all(calls)).await;
+
+    let refused = failures.iter().filter(|failure| failure.contains("too many calls waiting")).count();
+    assert!(refused > 0 && refused < 2000, "{refused}");
+    let unknown = failures.iter().filter(|failure| failure.contains("not known")).count();
+    assert_eq!(refused + unknown, failures.len());
+    until("its end", async || !runs(pid)).await;
+    until("its second life", async || !session.names().await.is_empty()).await;
+    bed.source.close().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_read_fails_its_call() {
     let bed = Bed::misbehaving(&[]);
     let session = bed.open();
