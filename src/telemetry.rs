@@ -9,6 +9,9 @@ pub fn init(filters: &str) {
     env_logger::Builder::new()
         // It says at every start what our first line says better.
         .filter_module("actix_server", LevelFilter::Warn)
+        // They quote what servers of tools say; what there is to know of those our own lines say.
+        .filter_module("rmcp", LevelFilter::Off)
+        .filter_module("tracing", LevelFilter::Off)
         .parse_filters(filters)
         .format(|line, record| {
             // It logs what providers answer, and some of them answer with the key that they refuse. A filter

@@ -37,7 +37,7 @@ pub struct ModelRequest {
     pub temperature: Option<f64>,
     /// Upper bound of the answer, in tokens.
     pub max_tokens: Option<u32>,
-    pub tools: Vec<ToolSpec>,
+    pub tools: Arc<[ToolSpec]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

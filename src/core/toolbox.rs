@@ -1,6 +1,9 @@
 //! The tools of one session: those of its agent's sources, under names that models can tell apart.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 
@@ -20,8 +23,17 @@ pub struct Toolbox {
     groups: Vec<Group>,
     /// Tokens that what a model is told of the tools may take.
     max_tokens: u64,
+    /// What was last listed, and what came of it: mostly that is what is listed next.
+    last: Arc<Mutex<Last>>,
 }
 
+#[derive(Default)]
+struct Last {
+    lists: Vec<Arc<[ToolSpec]>>,
+    toolset: Toolset,
+}
+
+#[derive(Clone)]
 struct Group {
     tools: Arc<dyn Tools>,
     origin: String,
@@ -32,14 +44,15 @@ struct Group {
 #[derive(Clone, Default)]
 pub struct Toolset {
     tools: Arc<[Offered]>,
+    specs: Arc<[ToolSpec]>,
     /// What the model is told of them takes so many tokens; an estimate.
     pub tokens: u64,
 }
 
-/// A tool as a model is told of it.
+/// A tool that a model is told of.
 pub struct Offered {
-    /// Its name here is the one that the model uses.
-    pub spec: ToolSpec,
+    /// The model's name for it.
+    shown: String,
     pub needs_approval: bool,
     /// What its source calls it.
     pub name: String,
@@ -53,62 +66,67 @@ impl Toolbox {
             origin: group.origin.clone(),
             choice: group.choice.clone(),
         });
-        Self { groups: groups.collect(), max_tokens: profile.card.context_window / 2 }
+        let max_tokens = profile.card.context_window / 2;
+        Self { groups: groups.collect(), max_tokens, last: Arc::default() }
     }
 
     /// The tools that can be called now.
     pub fn list(&self) -> impl Future<Output = Toolset> + Send + 'static {
-        let max_tokens = self.max_tokens;
-        let lists: FuturesOrdered<_> = self
-            .groups
-            .iter()
-            .map(|Group { tools, origin, choice }| {
-                let (tools, origin, choice) = (tools.clone(), origin.clone(), choice.clone());
-                async move { (tools.list().await, tools, origin, choice) }
-            })
-            .collect();
+        let (groups, max_tokens, last) = (self.groups.clone(), self.max_tokens, self.last.clone());
+        let lists: FuturesOrdered<_> = groups.iter().map(|group| group.tools.list()).collect();
         async move {
             let lists: Vec<_> = lists.collect().await;
-            let chosen = lists.iter().flat_map(|(specs, source, origin, choice)| {
-                specs.iter().filter_map(move |spec| Some((spec, source, origin, choice.of(&spec.name)?)))
-            });
-            let mut toolset = Toolset::default();
-            let (mut offered, mut names) = (Vec::new(), HashSet::new());
-            let mut left_out = 0;
-            for (spec, source, origin, approval) in chosen {
-                let tokens = spec_tokens(spec);
-                if offered.len() == MAX_TOOLS || toolset.tokens + tokens > max_tokens {
-                    left_out += 1;
-                    continue;
-                }
-                toolset.tokens += tokens;
-                let shown = ToolSpec { name: free_name(&spec.name, origin, &mut names), ..spec.clone() };
-                offered.push(Offered {
-                    spec: shown,
-                    needs_approval: approval == Approval::Ask,
-                    name: spec.name.clone(),
-                    source: source.clone(),
-                });
+            let mut last = last.lock().expect("no panic while locked");
+            let is_same = |(list, other): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(list, other);
+            if last.lists.len() != lists.len() || !lists.iter().zip(&last.lists).all(is_same) {
+                let toolset = Toolset::of(&groups, &lists, max_tokens);
+                *last = Last { lists, toolset };
             }
-            if left_out > 0 {
-                log::warn!(
-                    "{left_out} tools are left out: a model is told of {MAX_TOOLS}, and of no more than fit in half \
-                     of its window; choose those that the agent needs in its tools"
-                );
-            }
-            toolset.tools = offered.into();
-            toolset
+            last.toolset.clone()
         }
     }
 }
 
 impl Toolset {
-    pub fn find(&self, name: &str) -> Option<&Offered> {
-        self.tools.iter().find(|tool| tool.spec.name == name)
+    /// The tools of these lists that the agent is to have: as many as a model can be told of.
+    fn of(groups: &[Group], lists: &[Arc<[ToolSpec]>], max_tokens: u64) -> Self {
+        let chosen = groups.iter().zip(lists).flat_map(|(group, specs)| {
+            specs.iter().filter_map(move |spec| Some((group, spec, group.choice.of(&spec.name)?)))
+        });
+        let (mut tools, mut specs, mut names) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut all_tokens, mut left_out) = (0, 0);
+        for (group, spec, approval) in chosen {
+            let tokens = spec_tokens(spec);
+            if tools.len() == MAX_TOOLS || all_tokens + tokens > max_tokens {
+                left_out += 1;
+                continue;
+            }
+            all_tokens += tokens;
+            let shown = free_name(&spec.name, &group.origin, &mut names);
+            specs.push(ToolSpec { name: shown.clone(), ..spec.clone() });
+            tools.push(Offered {
+                shown,
+                needs_approval: approval == Approval::Ask,
+                name: spec.name.clone(),
+                source: group.tools.clone(),
+            });
+        }
+        if left_out > 0 {
+            log::warn!(
+                "{left_out} tools are left out: a model is told of {MAX_TOOLS}, and of no more than fit in half of \
+                 its window; choose those that the agent needs in its tools"
+            );
+        }
+        Self { tools: tools.into(), specs: specs.into(), tokens: all_tokens }
     }
 
-    pub fn specs(&self) -> Vec<ToolSpec> {
-        self.tools.iter().map(|tool| tool.spec.clone()).collect()
+    pub fn find(&self, name: &str) -> Option<&Offered> {
+        self.tools.iter().find(|tool| tool.shown == name)
+    }
+
+    /// What a model is told of them.
+    pub fn specs(&self) -> Arc<[ToolSpec]> {
+        self.specs.clone()
     }
 }
 

@@ -399,7 +399,7 @@ mod tests {
             prompt: Prompt::new("", messages),
             temperature: None,
             max_tokens: None,
-            tools: Vec::new(),
+            tools: Default::default(),
         };
         ScriptedModel.stream(request).collect().await
     }
@@ -522,7 +522,7 @@ mod tests {
                 ),
                 temperature: None,
                 max_tokens: None,
-                tools: vec![spec("update_state")],
+                tools: vec![spec("update_state")].into(),
             };
             ScriptedModel.stream(request).collect::<Vec<_>>().await
         };

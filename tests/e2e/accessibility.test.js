@@ -94,6 +94,57 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
+for (const colorScheme of ['light', 'dark']) {
+  e2e(`axe finds nothing wrong in what agents do, in the ${colorScheme} theme`, async (stage) => {
+    const tab = await stage.open({ colorScheme, reducedMotion: 'reduce' });
+    await tab.startChat('Clerk');
+    await tab.say('/tool clock {"timezone":"UTC"}');
+    const form = tab.page.getByRole('form', { name: 'Approval of clock' });
+    await form.waitFor();
+    await assertAccessible(tab, 'a question whether a tool may be called');
+    await stage.shot(tab, `09-${colorScheme}-approval`);
+    await form.getByRole('button', { name: 'Edit…' }).click();
+    await form.getByRole('textbox').fill('{');
+    await form.getByRole('button', { name: 'Approve with these' }).click();
+    await form.getByText('This is not JSON').waitFor();
+    await assertAccessible(tab, 'arguments that are wrong');
+    await form.getByRole('textbox').fill('{"timezone":"Nowhere"}');
+    await form.getByRole('button', { name: 'Approve with these' }).click();
+    await tab.idle();
+    await assertAccessible(tab, 'a call');
+    await stage.shot(tab, `09-${colorScheme}-call`);
+
+    await tab.page.getByRole('link', { name: 'New chat' }).click();
+    await tab.startChat('Combat tracker');
+    await tab.ask('/fight');
+    await tab.ask('/condition Goblin prone');
+    await tab.ask('/hit Goblin 6');
+    await tab.button('Shared state').click();
+    const panel = tab.page.getByRole('region', { name: 'Shared state' });
+    await panel.getByText('1 / 7').waitFor();
+    await panel.getByText('Everything in it').click();
+    await assertAccessible(tab, 'a fight, and what may be said next');
+    await stage.shot(tab, `09-${colorScheme}-fight`);
+
+    await tab.page.getByRole('link', { name: 'Tasks' }).click();
+    await tab.text('There are no tasks yet.').waitFor();
+    await tab.button('New task').click();
+    const fields = tab.page.getByRole('form', { name: 'New task' });
+    await fields.getByLabel('Agent').selectOption({ label: 'Worker' });
+    await fields.getByLabel('Name').fill('Sort the post');
+    await fields.getByLabel('What is to be done').fill('/steps 15 1000');
+    await assertAccessible(tab, 'a task that is being made');
+    await fields.getByRole('button', { name: 'Create' }).click();
+    await tab.page.getByRole('progressbar').waitFor();
+    await assertAccessible(tab, 'a task');
+    await stage.shot(tab, `09-${colorScheme}-tasks`);
+    await tab.page.getByRole('link', { name: 'Sort the post' }).click();
+    await tab.page.locator('.task-bar').waitFor();
+    await assertAccessible(tab, 'the chat of a task');
+    await stage.shot(tab, `09-${colorScheme}-task`);
+  });
+}
+
 e2e('the accessibility tree has a name for everything', async (stage) => {
   const tab = await stage.open();
   await tab.startChat('Helper');
@@ -115,6 +166,7 @@ e2e('the accessibility tree has a name for everything', async (stage) => {
     'searchbox: Search chats and messages',
     'button: Send',
     'button: Stop',
+    'link: Tasks',
     'button: Hide chats',
     'button: Keyboard shortcuts',
     'button: Actions for /count 5000 20',
@@ -134,10 +186,9 @@ e2e('the accessibility tree has a name for everything', async (stage) => {
   await tab.idle();
 });
 
-e2e('what happens is said once, and never word by word', async (stage) => {
-  const tab = await stage.open();
-  await tab.startChat('Helper');
-  await tab.page.evaluate(() => {
+/** Keeps what is said aloud. */
+function listen(tab) {
+  return tab.page.evaluate(() => {
     const said = [];
     Object.assign(globalThis, { said });
     for (const region of document.querySelectorAll('[role=status], [role=alert]')) {
@@ -149,10 +200,41 @@ e2e('what happens is said once, and never word by word', async (stage) => {
       });
     }
   });
+}
+
+function heardIn(tab) {
+  return tab.page.evaluate(() => globalThis.said.filter((text) => !text.endsWith(': ')));
+}
+
+e2e('that an agent needs somebody is said once, and no time that is left', async (stage) => {
+  const tab = await stage.open();
+  await tab.startChat('Clerk');
+  await listen(tab);
+  await tab.say('/tool clock {}');
+  const form = tab.page.getByRole('form', { name: 'Approval of clock' });
+  await form.waitFor();
+  const words = await form
+    .locator('.tool-time')
+    .evaluate((left) => left.closest('[aria-live]')?.ariaLive);
+  assert.equal(words, 'off');
+  await form.getByRole('button', { name: 'Approve' }).click();
+  await tab.idle();
+  await tab.drawn();
+  const heard = await heardIn(tab);
+  // That it answers is left out where it asks at once.
+  assert.deepEqual(heard.filter((text) => !text.endsWith('is answering')).slice(0, -1), [
+    'status: Clerk needs your approval to call clock',
+  ]);
+  assert.match(heard.at(-1), /^status: clock says/);
+});
+
+e2e('what happens is said once, and never word by word', async (stage) => {
+  const tab = await stage.open();
+  await tab.startChat('Helper');
+  await listen(tab);
   await tab.ask('/count 30 20');
   await tab.drawn();
-  const heard = () =>
-    tab.page.evaluate(() => globalThis.said.filter((text) => !text.endsWith(': ')));
+  const heard = () => heardIn(tab);
   const numbers = Array.from({ length: 30 }, (_, index) => index + 1).join(' ');
   assert.deepEqual(await heard(), ['status: Helper is answering', `status: ${numbers}`]);
 

@@ -11,7 +11,7 @@ e2e('an agent is chosen, greets, and answers in Markdown as the log has it', asy
   const { page } = tab;
   await page.locator('button.card').nth(2).waitFor();
   const agents = await page.locator('button.card strong').allTextContents();
-  assert.deepEqual(agents, ['Helper', 'Writer', 'Counter']);
+  assert.deepEqual(agents, ['Helper', 'Writer', 'Counter', 'Combat tracker', 'Clerk', 'Worker']);
   await stage.shot(tab, '02-agents');
 
   const sessionId = await tab.startChat('Helper');

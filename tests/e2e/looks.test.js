@@ -9,9 +9,11 @@ async function assertFits(tab) {
     document.documentElement.scrollHeight - innerHeight,
     // What scrolls may do so within itself.
     Math.max(
-      ...[...document.querySelectorAll('.message, .bar, .composer, .notice, .card')].map(
-        (element) => element.getBoundingClientRect().right - innerWidth,
-      ),
+      ...[
+        ...document.querySelectorAll(
+          '.message, .bar, .composer, .notice, .card, .tool, .tool-body > *, .task, .task > *, .task-bar > *, .state-panel, .chip',
+        ),
+      ].map((element) => element.getBoundingClientRect().right - innerWidth),
       0,
     ),
   ]);
@@ -64,6 +66,54 @@ for (const [width, height] of [
     },
   );
 }
+
+e2e('a phone has room for what agents do', async (stage) => {
+  const viewport = { width: 360, height: 640 };
+  const tab = await stage.open({ viewport, hasTouch: true, isMobile: true, colorScheme: 'dark' });
+  await tab.startChat('Clerk');
+  await tab.say('/tool clock {"timezone":"America/Argentina/ComodRivadavia"}');
+  const form = tab.page.getByRole('form', { name: 'Approval of clock' });
+  await form.waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-approval');
+  await form.getByRole('button', { name: 'Edit…' }).click();
+  await form.getByRole('textbox').waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-edit');
+  await form.getByRole('button', { name: 'Approve with these' }).click();
+  await tab.idle();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-call');
+
+  await tab.page.goto(stage.server.url);
+  await tab.startChat('Combat tracker');
+  await tab.ask('/fight');
+  await tab.ask('/condition Goblin frightened of the ogre');
+  await tab.page.getByRole('list', { name: 'Suggestions' }).waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-suggestions');
+  await tab.button('Shared state').click();
+  await tab.page.getByRole('region', { name: 'Shared state' }).getByText('7 / 7').waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-fight');
+
+  await tab.page.goto(`${stage.server.url}#/tasks`);
+  await tab.button('New task').click();
+  const fields = tab.page.getByRole('form', { name: 'New task' });
+  await fields.getByLabel('Agent').selectOption({ label: 'Worker' });
+  await fields.getByLabel('Name').fill('Donaudampfschifffahrtsgesellschaft'.repeat(3));
+  await fields.getByLabel('What is to be done').fill('/steps 15 1000');
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-new-task');
+  await fields.getByRole('button', { name: 'Create' }).click();
+  await tab.page.getByRole('progressbar').waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-tasks');
+  await tab.page.getByRole('link', { name: /^Donau/ }).click();
+  await tab.page.locator('.task-bar').waitFor();
+  await assertFits(tab);
+  await stage.shot(tab, '10-360-task');
+});
 
 const SETTINGS = {
   reduced: { reducedMotion: 'reduce' },

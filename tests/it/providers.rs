@@ -83,7 +83,8 @@ impl Asked {
                 name: "clock".to_owned(),
                 description: "Tells the time".to_owned(),
                 parameters: json!({ "type": "object", "properties": { "zone": { "type": "string" } } }),
-            }],
+            }]
+            .into(),
         })
     }
 

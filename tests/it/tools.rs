@@ -1,5 +1,6 @@
 //! Tools of servers: those that others wrote, as they are, and one of ours that does all that no server should.
 
+mod check;
 mod faults;
 mod http;
 
@@ -26,8 +27,8 @@ use crate::{
     support::{PATIENCE, scratch_dir, until, within},
 };
 
-/// For deadlines that a test waits for.
-const SOON: Duration = Duration::from_secs(1);
+/// For deadlines that a test waits for, and that nothing else may miss on however busy a machine.
+const SOON: Duration = Duration::from_secs(3);
 
 // ---- servers ----
 
@@ -70,15 +71,21 @@ impl Bed {
     }
 }
 
+/// What programs are found by, and what some of them insist on.
+#[expect(clippy::disallowed_methods, reason = "only tests read it")]
+fn environment() -> BTreeMap<String, String> {
+    let names = ["PATH", "HOME"].into_iter();
+    names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect()
+}
+
 fn program_of(program: impl AsRef<Path>, arguments: &[&str]) -> McpTransport {
-    let environment: BTreeMap<_, _> = ["PATH", "HOME"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), SecretString::from(std::env::var(name).ok()?))))
-        .collect();
     McpTransport::Program(Program {
         program: program.as_ref().to_string_lossy().into_owned(),
         arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-        environment,
+        environment: environment()
+            .into_iter()
+            .map(|(name, value)| (name, SecretString::from(value)))
+            .collect(),
     })
 }
 
@@ -122,9 +129,11 @@ impl Session {
 
     /// The server's words, or ours, on a tool that failed.
     async fn failure(&self, name: &str, args: Value) -> String {
-        let problem = self.call(name, args).await.expect_err("a failure");
-        assert_eq!(problem.code, ErrorCode::ToolError, "{problem}");
-        problem.message
+        match self.call(name, args).await {
+            Err(problem) if problem.code == ErrorCode::ToolError => problem.message,
+            Err(problem) => panic!("{name} failed otherwise: {problem:?}"),
+            Ok(value) => panic!("{name} did not fail, but came to {} bytes", value.to_string().len()),
+        }
     }
 
     async fn pid(&self) -> u32 {

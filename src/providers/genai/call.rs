@@ -95,7 +95,7 @@ impl Provider {
             prompt: Prompt::new("", [PromptMessage::User(vec!["Hi".to_owned()])]),
             temperature: None,
             max_tokens: Some(1),
-            tools: Vec::new(),
+            tools: Arc::default(),
         };
         let (events, mut answer) = mpsc::channel(1);
         tokio::select! {

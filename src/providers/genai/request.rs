@@ -135,7 +135,8 @@ mod tests {
                 name: "clock".into(),
                 description: "tells the time".into(),
                 parameters: json!({ "type": "object" }),
-            }],
+            }]
+            .into(),
         }
     }
 

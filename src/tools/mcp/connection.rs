@@ -12,8 +12,8 @@ use std::{
 use rmcp::{
     ClientHandler, Peer, RoleClient, ServiceError, ServiceExt,
     model::{
-        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation,
-        PaginatedRequestParams, Tool,
+        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest,
+        Implementation, PaginatedRequestParams, PingRequest, Tool,
     },
     service::{ClientInitializeError, NotificationContext, RunningService},
 };
@@ -23,6 +23,7 @@ use super::{
     McpOptions, McpTransport, answer,
     http::{self, HttpError},
     life::{Count, Life},
+    lines::plain,
     stdio::{self, Process},
 };
 use crate::{
@@ -41,6 +42,9 @@ const MAX_PAGES: usize = 100;
 const MAX_TOOL_BYTES: usize = 64 * 1024;
 /// Bytes of all tools of a server.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// A server that did not answer a call in time has this long to answer that it is there, or as long as a call has.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that was made. It ends when this is dropped.
 pub struct Connection {
@@ -104,8 +108,10 @@ impl ClientHandler for Client {
 pub enum CallError {
     /// The tool, or the server, refused it.
     Refused(Problem),
-    /// The connection can no longer be used.
+    /// The connection can no longer be used, and it is not known what has become of the call.
     Lost(Arc<str>),
+    /// It cannot be used, and the call was not made.
+    NotMade(Arc<str>),
 }
 
 impl Connection {
@@ -140,6 +146,7 @@ impl Connection {
             Some(process) => process.last_words().await,
             None => String::new(),
         };
+        let why = plain(&why);
         Err(if last_words.is_empty() { why } else { format!("{why} ({last_words})") })
     }
 
@@ -196,8 +203,12 @@ impl Connection {
                     return listed.clone();
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer in {} s", self.list_timeout.as_secs()),
+                Err(_) => {
+                    self.look_after();
+                    format!("no answer in {} s", self.list_timeout.as_secs())
+                }
             };
+            let why = plain(&why);
             log::warn!("mcp {}: its new list of tools cannot be had, the old one stays: {why}", self.name);
         }
         listed.clone()
@@ -224,14 +235,32 @@ impl Connection {
                 "the tool asks for more than arguments; that is not supported",
             ))),
             Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err(CallError::Refused(Problem::new(
-                ErrorCode::ToolError,
-                format!(
-                    "the tool did not answer in {} s and was told to give up; what it has done by then is not known",
-                    self.call_timeout.as_secs()
-                ),
-            ))),
+            Err(_) => {
+                self.look_after();
+                Err(CallError::Refused(Problem::new(
+                    ErrorCode::ToolError,
+                    format!(
+                        "the tool did not answer in {} s and was told to give up; what it has done by then is not \
+                         known",
+                        self.call_timeout.as_secs()
+                    ),
+                )))
+            }
         }
+    }
+
+    /// A server that did not answer a call may be at work, or may never answer anything again: then it is ended, and
+    /// started anew.
+    fn look_after(&self) {
+        let (peer, life) = (self.peer.clone(), self.life.clone());
+        let patience = self.call_timeout.min(PING_TIMEOUT);
+        tokio::spawn(async move {
+            let ping = ClientRequest::PingRequest(PingRequest::default());
+            // That it does not know what a ping is is an answer too.
+            if tokio::time::timeout(patience, peer.send_request(ping)).await.is_err() {
+                life.end("it does not answer any more");
+            }
+        });
     }
 
     fn failed(&self, error: &ServiceError) -> CallError {
@@ -241,13 +270,16 @@ impl Connection {
             ServiceError::TransportClosed => lost("the connection closed before the answer came"),
             ServiceError::TransportSend(failure) => match failure.error.downcast_ref::<HttpError>() {
                 Some(failure) if !is_of_the_connection(failure) => {
-                    log::warn!("mcp {}: a call failed: {failure}", self.name);
+                    log::warn!("mcp {}: a call failed: {}", self.name, plain(&chain(failure)));
                     CallError::Refused(Problem::new(ErrorCode::ToolError, http_refusal(failure)))
+                }
+                Some(failure) if is_before_the_call(failure) => {
+                    CallError::NotMade(format!("it cannot be reached: {}", chain(failure)).into())
                 }
                 _ => lost(&format!("it cannot be spoken to: {}", chain(failure))),
             },
             error => {
-                log::warn!("mcp {}: a call failed: {error}", self.name);
+                log::warn!("mcp {}: a call failed: {}", self.name, plain(&error.to_string()));
                 CallError::Refused(Problem::new(
                     ErrorCode::ToolError,
                     "the server of the tool answered by something that is no result",
@@ -274,6 +306,15 @@ fn is_of_the_connection(failure: &HttpError) -> bool {
             | HttpError::TransportChannelClosed
             | HttpError::AuthRequired(_)
     )
+}
+
+/// Whether the server has surely not seen the call.
+fn is_before_the_call(failure: &HttpError) -> bool {
+    match failure {
+        HttpError::SessionExpired => true,
+        HttpError::Client(error) => error.is_connect(),
+        _ => false,
+    }
 }
 
 /// What a client may know of it.
@@ -303,10 +344,21 @@ fn not_initialised(error: &ClientInitializeError) -> String {
 /// An error and what caused it.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut said: Vec<String> = causes.map(|error| without_query(&error.to_string())).collect();
     // Many repeat what they were caused by.
     said.dedup_by(|cause, error| error.contains(cause.as_str()));
     said.join(": ")
+}
+
+/// The words of an HTTP error, which has its address in brackets, without the part of it that may be a secret.
+fn without_query(words: &str) -> String {
+    match words.split_once('?') {
+        Some((before, after)) if before.contains("://") => {
+            let rest = after.find([')', ' ']).map_or("", |end| &after[end..]);
+            format!("{before}{rest}")
+        }
+        _ => words.to_owned(),
+    }
 }
 
 /// All tools of a server, as far as there is room for them.
@@ -362,5 +414,19 @@ fn described(tool: Tool) -> ToolSpec {
         name: tool.name.into_owned(),
         description,
         parameters: Value::Object(Arc::unwrap_or_clone(tool.input_schema)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_of_an_address_is_not_shown() {
+        assert_eq!(
+            without_query("error sending request for url (http://127.0.0.1:9/mcp?key=secret)"),
+            "error sending request for url (http://127.0.0.1:9/mcp)"
+        );
+        assert_eq!(without_query("what? no address"), "what? no address");
     }
 }

@@ -1,10 +1,7 @@
 //! One server, whether it is up or not: started when it is needed, and again when it has died.
 
 use std::{
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -32,8 +29,7 @@ pub struct Server {
     runtime: Handle,
     count: Count,
     state: tokio::sync::Mutex<State>,
-    /// It was started before.
-    started: AtomicBool,
+    attempts: Mutex<Attempts>,
     known: Arc<Known>,
 }
 
@@ -48,6 +44,23 @@ impl Known {
 
     fn set(&self, listed: Arc<Listed>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(listed);
+    }
+}
+
+/// The starts of a server, for those who wonder how long to wait for one.
+#[derive(Default)]
+struct Attempts {
+    /// The first one is over.
+    first_is_over: bool,
+    /// When the one began that is going on.
+    since: Option<Instant>,
+}
+
+impl Attempts {
+    /// How long to wait; `None` for as long as it takes.
+    fn patience(&self) -> Option<Duration> {
+        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.first_is_over.then(|| RESTART_PATIENCE.saturating_sub(waited))
     }
 }
 
@@ -96,7 +109,7 @@ impl Server {
             runtime,
             count,
             state: tokio::sync::Mutex::new(state),
-            started: AtomicBool::new(false),
+            attempts: Mutex::default(),
             known,
         })
     }
@@ -114,6 +127,11 @@ impl Server {
         match connection.call(&tool, args).await {
             Ok(value) => Ok(value),
             Err(CallError::Refused(problem)) => Err(problem),
+            Err(CallError::NotMade(why)) => {
+                self.lose(&connection, &why).await;
+                let message = format!("the server {:?} cannot be reached; the call was not made", self.name);
+                Err(Problem::new(ErrorCode::ToolError, message))
+            }
             Err(CallError::Lost(why)) => {
                 self.lose(&connection, &why).await;
                 let message = format!(
@@ -132,7 +150,7 @@ impl Server {
 
     /// The connection; the server is started for it if that may be.
     async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Unavailable> {
-        let patience = self.started.load(Ordering::Relaxed).then_some(RESTART_PATIENCE);
+        let patience = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).patience();
         let server = self.clone();
         // Somebody else may wait for the start when this one has given up.
         let starting = self.runtime.spawn(async move { server.connect().await });
@@ -164,8 +182,10 @@ impl Server {
             }
             Phase::Idle | Phase::Up { .. } => {}
         }
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
         let started = Connection::start(&self.name, &self.options, &self.count).await;
-        self.started.store(true, Ordering::Relaxed);
+        *self.attempts.lock().unwrap_or_else(PoisonError::into_inner) =
+            Attempts { first_is_over: true, since: None };
         match started {
             Ok(connection) => {
                 let connection = Arc::new(connection);

@@ -29,17 +29,17 @@ use tokio::{
 use super::{
     MAX_MESSAGE_BYTES, Program,
     life::{Life, Running},
-    lines::{Line, Lines},
+    lines::{Line, Lines, SHOWN, id_of, plain},
 };
 
 /// Messages that wait for the program to read them; with so many, it has stopped reading.
 const WAITING_MESSAGES: usize = 256;
+/// What the messages have that are no answers.
+const METHOD: &[u8] = b"\"method\"";
 /// How long a program that is no longer needed gets to end by itself, and then to obey a signal.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the status of a program that closed its output is waited for, to tell why it did.
 const STATUS_GRACE: Duration = Duration::from_millis(500);
-/// Bytes of a line of a program's words that are shown; the rest of the line is not.
-const SHOWN_LINE: usize = 1000;
 /// Lines of a program's words that are shown in a second, and at once; the rest are counted.
 const LINES_PER_SECOND: u32 = 20;
 const LINES_AT_ONCE: u32 = 100;
@@ -304,7 +304,14 @@ impl Pipe {
                     .then_some(JsonRpcMessage::Notification(notification))
             }
             Ok(message) => Some(message),
-            Err(_) => {
+            Err(error) => {
+                // It may be the answer to a call all the same, which is then not waited for in vain.
+                let id = id_of(line).and_then(|id| serde_json::from_value::<RequestId>(id).ok());
+                let is_answer = |text: &[u8]| !text.windows(METHOD.len()).any(|part| part == METHOD);
+                if let Some(id) = id.filter(|_| is_answer(line)) {
+                    let why = format!("its answer cannot be read: {error}");
+                    return Some(JsonRpcMessage::error(ErrorData::internal_error(why, None), Some(id)));
+                }
                 if !self.confused {
                     self.confused = true;
                     self.words
@@ -355,7 +362,7 @@ impl Words {
 
 async fn listen(words: impl AsyncRead + Unpin, to: Words) {
     let mut words = BufReader::new(words);
-    let mut lines = Lines::new(SHOWN_LINE);
+    let mut lines = Lines::new(SHOWN);
     let mut pace = Pace::new(Instant::now());
     loop {
         let line = match words.fill_buf().await {
@@ -382,17 +389,11 @@ async fn listen(words: impl AsyncRead + Unpin, to: Words) {
     }
 }
 
-/// A line as it may stand in a log: of a bounded length, and nothing in it that a terminal obeys.
 fn shown(line: Line) -> String {
-    let (bytes, cut) = match &line {
-        Line::Whole(line) => (&line[..], ""),
-        Line::Overlong(overlong) => (&overlong.head[..overlong.head.len().min(SHOWN_LINE)], "…"),
-    };
-    let text: String = String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect();
-    format!("{}{cut}", text.trim_end())
+    match line {
+        Line::Whole(line) => plain(&String::from_utf8_lossy(&line)),
+        Line::Overlong(overlong) => plain(&String::from_utf8_lossy(&overlong.head)),
+    }
 }
 
 /// How many lines are shown: a program that floods its standard error is not to flood our log.
@@ -442,10 +443,5 @@ mod tests {
             (0..1000).filter(|_| pace.show(later).is_some()).count(),
             2 * LINES_PER_SECOND as usize - 1
         );
-    }
-
-    #[test]
-    fn what_is_shown_has_nothing_that_a_terminal_obeys() {
-        assert_eq!(shown(Line::Whole(b"\x1b[2J\x07red\tand \xff".to_vec())), " [2J red and \u{fffd}");
     }
 }

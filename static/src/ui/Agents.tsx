@@ -4,9 +4,12 @@ import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import type { Agent } from '../client/wire.gen';
 import { Avatar } from './Avatar';
+import { lazily } from './lazily';
 import { sound, warn } from './notices';
 import { goTo, sessionHash } from './route';
 import { useSelect, useStore } from './store';
+
+const NoAgents = lazily(async () => (await import('./panels')).NoAgents);
 
 export function Agents() {
   const { client } = useStore();
@@ -64,20 +67,6 @@ function AgentCard({ agent }: { agent: Agent }) {
         <span class="card-model">{creating.value ? 'Opening…' : agent.model}</span>
       </button>
     </li>
-  );
-}
-
-function NoAgents() {
-  return (
-    <div class="notice">
-      <p>
-        There are no agents yet. Add one to <code>agents.toml</code> where the server runs, and
-        restart the server:
-      </p>
-      <pre class="example">
-        {'[[agents]]\nid = "helper"\nname = "Helper"\nmodel = "demo"   # needs no key'}
-      </pre>
-    </div>
   );
 }
 

@@ -19,6 +19,7 @@ import { isBusy } from './busy';
 import { useSelect, useStore } from './store';
 
 const DeletionToast = lazily(async () => (await import('./panels')).DeletionToast);
+const UnknownPage = lazily(async () => (await import('./panels')).UnknownPage);
 const TasksPage = lazily(async () => (await import('./tasks/tasks')).TasksPage);
 const ShortcutsDialog = lazily(async () => (await import('./panels')).ShortcutsDialog);
 
@@ -118,15 +119,4 @@ function Page({ page }: { page: Exclude<Route['page'], 'session'> }) {
 function Deletions() {
   const isAny = useSelect((state) => state.pending.some(isDeletion));
   return isAny ? <DeletionToast /> : null;
-}
-
-function UnknownPage() {
-  return (
-    <section class="page">
-      <h1>There is nothing at this address</h1>
-      <p>
-        <a href={AGENTS}>Choose an agent</a> to start a chat, or open one from the list.
-      </p>
-    </section>
-  );
 }

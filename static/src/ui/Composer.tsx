@@ -41,7 +41,7 @@ export function Composer({ sessionId, handle, isLoading, isEnded, onSent }: Prop
   const name = useSelect((state) => agentName(state, agentId, sessionId), agentId, sessionId);
   const problem = useSignal('');
   const keepDraft = useDraft(sessionId, field);
-  const tellTyping = () => client.tellTyping(sessionId, field.current?.value !== '');
+  const tellTyping = () => client.tellTyping(sessionId, !!field.current?.textLength);
 
   const focusIfWide = () => isWide.peek() && field.current?.focus();
 

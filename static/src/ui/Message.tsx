@@ -135,7 +135,7 @@ const DOES = {
   // Between two steps, nothing is being written.
   responding: 'is thinking',
   calling_tool: 'is using a tool',
-  waiting_approval: 'waits for an answer',
+  waiting_approval: 'waits for your approval',
 };
 
 function Thinking({ sessionId, agentName }: MessageContext) {

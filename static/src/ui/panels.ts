@@ -5,4 +5,5 @@ export { DeletionToast } from './DeletionToast';
 export { EndedBanner } from './EndedBanner';
 export { ErrorNote } from './ErrorNote';
 export { MessageHits } from './MessageHits';
+export { NoAgents, UnknownPage } from './NothingHere';
 export { ShortcutsDialog } from './ShortcutsDialog';

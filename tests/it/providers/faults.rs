@@ -594,7 +594,7 @@ async fn a_models_name_is_passed_on_as_it_is() {
             prompt: Prompt::new("", [user("hello")]),
             temperature: None,
             max_tokens: None,
-            tools: Vec::new(),
+            tools: Default::default(),
         };
         let _answer = asked.provider.stream(request);
 

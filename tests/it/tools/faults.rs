@@ -48,7 +48,7 @@ async fn one_that_hangs_in_a_call_costs_that_call_and_is_told_to_give_up() {
 
     let failure = session.failure("hang", json!({})).await;
 
-    assert!(failure.contains("did not answer in 1 s") && failure.contains("not known"), "{failure}");
+    assert!(failure.contains("did not answer in 3 s") && failure.contains("not known"), "{failure}");
     let heard = || std::fs::read_to_string(&journal).expect("a journal");
     until("the word to give up", async || heard().contains("notifications/cancelled")).await;
     assert_eq!(session.pid().await, pid);
@@ -56,11 +56,40 @@ async fn one_that_hangs_in_a_call_costs_that_call_and_is_told_to_give_up() {
 }
 
 #[tokio::test]
-async fn one_that_dies_fails_what_it_was_asked_and_is_started_again() {
-    let journal = scratch_dir().join("journal");
-    let bed = Bed::misbehaving(&[&format!("--journal={}", journal.display())]);
+async fn one_that_answers_nothing_any_more_is_started_again() {
+    let bed = Bed::misbehaving_with(&[], |options| options.call_timeout = SOON);
     let session = bed.open();
     let pid = session.pid().await;
+
+    assert!(session.failure("freeze", json!({})).await.contains("did not answer in 3 s"));
+
+    until("its end", async || !runs(pid)).await;
+    until("its second life", async || !session.names().await.is_empty()).await;
+    assert_ne!(session.pid().await, pid);
+    bed.source.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_fails_its_call() {
+    let bed = Bed::misbehaving(&[]);
+    let session = bed.open();
+
+    let failure = session.failure("deep", json!({})).await;
+
+    assert!(failure.contains("its answer cannot be read"), "{failure}");
+    assert_eq!(session.echo("hello").await, "hello");
+    bed.source.close().await;
+}
+
+#[tokio::test]
+async fn one_that_dies_fails_what_it_was_asked_and_is_started_again() {
+    let dir = scratch_dir();
+    let (journal, dead) = (dir.join("journal"), dir.join("dead"));
+    let flags = [format!("--journal={}", journal.display()), format!("--dead-while={}", dead.display())];
+    let bed = Bed::misbehaving(&[&flags[0], &flags[1]]);
+    let session = bed.open();
+    let pid = session.pid().await;
+    std::fs::write(&dead, "").expect("a file");
 
     let (hanging, dying) = join(session.failure("hang", json!({})), session.failure("die", json!({}))).await;
 
@@ -70,7 +99,8 @@ async fn one_that_dies_fails_what_it_was_asked_and_is_started_again() {
     assert_eq!(session.names().await, [""; 0], "its tools are not available until it is up again");
     assert!(session.0.check("echo", &json!({})).is_err(), "what its tools take is still known");
     let described = within("a description", bed.source.describe()).await;
-    assert!(described.iter().any(|tool| tool.spec.name == "echo"), "{described:?}");
+    assert!(described.iter().any(|tool| tool.spec.name == "echo" && !tool.available), "{described:?}");
+    std::fs::remove_file(&dead).expect("a file");
     until("its second life", async || !session.names().await.is_empty()).await;
     assert_ne!(session.pid().await, pid);
     let heard = std::fs::read_to_string(&journal).expect("a journal");
@@ -118,7 +148,7 @@ async fn an_answer_that_is_too_large_to_find_out_whose_it_is_costs_the_connectio
 #[tokio::test]
 async fn a_list_over_many_pages_is_put_together_and_one_without_end_is_cut() {
     for (flags, expected) in [
-        (vec!["--tools=500", "--page=37"], 512),
+        (vec!["--tools=500", "--page=37"], 515),
         (vec!["--tools=5000", "--page=500"], 1000),
         (vec!["--endless"], 100),
     ] {

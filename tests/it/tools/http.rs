@@ -36,15 +36,21 @@ impl Remote {
         Self { child, url: format!("http://127.0.0.1:{port}/mcp") }
     }
 
-    /// The npm package. It cannot be told to take any free port.
-    fn everything_on(port: u16) -> Self {
+    /// The npm package. It cannot be told to take any free port, and one that was free may be taken.
+    fn everything() -> Self {
+        let mut tries = (0..20).filter_map(|_| Self::everything_on(free_port()));
+        tries.next().expect("a port for the server of everything")
+    }
+
+    fn everything_on(port: u16) -> Option<Self> {
         let mut command = Command::new("node");
         command.arg(everything()).arg("streamableHttp").env("PORT", port.to_string());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("node starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("listening on port")), "the server of everything is up");
+        let is_up = lines.any(|line| line.contains("listening on port"));
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url: format!("http://127.0.0.1:{port}/mcp") }
+        let remote = Self { child, url: format!("http://127.0.0.1:{port}/mcp") };
+        is_up.then_some(remote)
     }
 
     fn port(&self) -> u16 {
@@ -69,7 +75,7 @@ fn free_port() -> u16 {
 
 #[tokio::test]
 async fn the_server_of_everything_is_spoken_to_over_http() {
-    let remote = Remote::everything_on(free_port());
+    let remote = Remote::everything();
     let bed = remote.bed();
     does_everything(&bed).await;
     bed.source.close().await;
@@ -77,7 +83,7 @@ async fn the_server_of_everything_is_spoken_to_over_http() {
 
 #[tokio::test]
 async fn one_that_dies_fails_what_it_was_asked_and_is_reached_again() {
-    let mut remote = Remote::everything_on(free_port());
+    let mut remote = Remote::everything();
     let bed = remote.bed();
     let session = bed.open();
     let args = json!({ "duration": 600, "steps": 2 });
@@ -87,19 +93,58 @@ async fn one_that_dies_fails_what_it_was_asked_and_is_reached_again() {
         let session = session.clone();
         async move { session.failure("trigger-long-running-operation", args).await }
     });
-    // It has begun once another call that came later is done.
+    // It may have begun once another call that came later is done.
     assert_eq!(session.text("echo", json!({ "message": "a" })).await, "Echo: a");
     remote.child.kill().expect("it runs");
     remote.child.wait().expect("it ends");
 
     let failure = within("the failure", call).await.expect("it ends");
-    assert!(failure.contains("was lost during the call"), "{failure}");
+    let expected = ["was lost during the call", "the call was not made"];
+    assert!(expected.iter().any(|expected| failure.contains(expected)), "{failure}");
     until("that its tools are gone", async || session.names().await.is_empty()).await;
-    let remote = Remote::everything_on(remote.port());
+    let remote = Remote::everything_on(remote.port()).expect("its port is free again");
     until("its second life", async || !session.names().await.is_empty()).await;
     assert_eq!(session.text("echo", json!({ "message": "b" })).await, "Echo: b");
     bed.source.close().await;
     drop(remote);
+}
+
+#[tokio::test]
+async fn one_that_dies_in_a_call_leaves_open_what_has_become_of_it() {
+    let journal = scratch_dir().join("journal");
+    let mut remote = Remote::misbehaving(&[&format!("--journal={}", journal.display())]);
+    let bed = remote.bed();
+    let session = bed.open();
+    assert_eq!(session.echo("hello").await, "hello");
+
+    let call = tokio::spawn({
+        let session = session.clone();
+        async move { session.failure("hang", json!({})).await }
+    });
+    let heard = || std::fs::read_to_string(&journal).expect("a journal");
+    until("the call", async || heard().contains("\"hang\"")).await;
+    remote.child.kill().expect("it runs");
+
+    let failure = within("the failure", call).await.expect("it ends");
+    assert!(failure.contains("was lost during the call") && failure.contains("not known"), "{failure}");
+    assert_eq!(heard().matches("\"hang\"").count(), 1, "no call is made twice");
+    bed.source.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_never_reached_its_server_was_not_made() {
+    let mut remote = Remote::misbehaving(&[]);
+    let bed = remote.bed();
+    let session = bed.open();
+    assert_eq!(session.echo("hello").await, "hello");
+    remote.child.kill().expect("it runs");
+    remote.child.wait().expect("it ends");
+
+    let failure = session.failure("echo", json!({ "text": "a" })).await;
+
+    assert!(failure.contains("cannot be reached; the call was not made"), "{failure}");
+    assert!(session.failure("echo", json!({ "text": "a" })).await.contains("not available now"));
+    bed.source.close().await;
 }
 
 #[tokio::test]
@@ -119,14 +164,17 @@ async fn an_answer_of_fifty_megabytes_costs_its_call() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_in_a_call_costs_that_call() {
-    let remote = Remote::misbehaving(&[]);
+async fn one_that_hangs_in_a_call_costs_that_call_and_is_told_to_give_up() {
+    let journal = scratch_dir().join("journal");
+    let remote = Remote::misbehaving(&[&format!("--journal={}", journal.display())]);
     let bed = remote.bed_with(None, |options| options.call_timeout = SOON);
     let session = bed.open();
 
     let failure = session.failure("hang", json!({})).await;
 
-    assert!(failure.contains("did not answer in 1 s"), "{failure}");
+    assert!(failure.contains("did not answer in 3 s"), "{failure}");
+    let heard = || std::fs::read_to_string(&journal).expect("a journal");
+    until("the word to give up", async || heard().contains("notifications/cancelled")).await;
     assert_eq!(session.echo("hello").await, "hello");
     bed.source.close().await;
 }
@@ -156,6 +204,6 @@ async fn one_that_is_not_there_or_never_answers_says_so() {
     let remote = Remote::misbehaving(&["--silent"]);
     let bed = remote.bed_with(None, |options| options.start_timeout = SOON);
     let why = within("a reason", bed.source.probe()).await.expect_err("a failure");
-    assert!(why.contains("it did not come up in 1 s"), "{why}");
+    assert!(why.contains("it did not come up in 3 s"), "{why}");
     bed.source.close().await;
 }

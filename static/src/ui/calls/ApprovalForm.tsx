@@ -3,9 +3,9 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import type { ToolItem } from '../../client/items';
-import type { ApprovalData, Refusal } from '../../client/wire.gen';
+import type { ApprovalData } from '../../client/wire.gen';
 import { agentName, sentence } from '../names';
-import { sound } from '../notices';
+import { announce, sound } from '../notices';
 import { useSelect, useStore, useView } from '../store';
 import { parseArguments } from './arguments';
 import { Left } from './clocks';
@@ -28,6 +28,7 @@ export function ApprovalForm({ sessionId, item, onGone }: Props) {
   const mode = useSignal<Mode>('ask');
   const isSending = useSignal(false);
   const problem = useSignal('');
+  const isSettled = useSignal(false);
   const ids = { problem: useId(), field: useId() };
 
   useLayoutEffect(
@@ -49,7 +50,11 @@ export function ApprovalForm({ sessionId, item, onGone }: Props) {
     const data = { tool_call_id: item.callId, ...answer };
     const outcome = await client.settleApproval(sessionId, data);
     isSending.value = false;
-    if (!outcome.ok) fail(describe(outcome.error));
+    if (outcome.ok) return;
+    if (outcome.error.code !== 'conflict') return fail(sentence(outcome.error.message));
+    // Somebody else was faster, which is no mishap: what they decided is shown when it comes.
+    isSettled.value = true;
+    announce(SETTLED);
   };
   const submit = () => {
     const written = text.current?.value ?? '';
@@ -115,6 +120,7 @@ export function ApprovalForm({ sessionId, item, onGone }: Props) {
       <p id={ids.problem} class="inline-problem">
         {problem.value}
       </p>
+      {isSettled.value && <p>{SETTLED}</p>}
       <div class="actions">
         {mode.value === 'ask' ? (
           <>
@@ -148,7 +154,4 @@ const LABELS = {
   deny: 'Reason, which the agent is told (optional)',
 };
 
-/** That somebody else was faster is nothing to worry about: what they decided is shown when it comes. */
-function describe({ code, message }: Refusal): string {
-  return code === 'conflict' ? 'This has been settled already, somewhere else.' : sentence(message);
-}
+const SETTLED = 'This has been settled already, somewhere else.';

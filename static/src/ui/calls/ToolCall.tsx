@@ -41,6 +41,7 @@ export function ToolCall({ sessionId, item }: Props) {
           {WORDS[status]}
           <Took item={item} status={status} />
         </span>
+        <Icon name="down" />
       </summary>
       {/* Results may be long, and most are never looked at. */}
       {open.value && (

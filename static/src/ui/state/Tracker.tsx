@@ -213,10 +213,11 @@ function Conditions({ combatant: { name, conditions }, who, does }: CellProps) {
               onBlur={add}
               onKeyDown={(event) => {
                 if (event.isComposing || event.keyCode === 229) return;
-                if (event.key === 'Enter') add();
-                if (event.key !== 'Escape') return;
+                if (event.key !== 'Enter' && event.key !== 'Escape') return;
+                // The button that takes the field's place must not be pressed by the same key.
                 event.preventDefault();
-                finish();
+                if (event.key === 'Enter') add();
+                else finish();
               }}
             />
           ) : (

@@ -2,10 +2,11 @@
 
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
+import type { CreateTaskData } from '../../client/wire.gen';
 import { sentence } from '../names';
 import { announce, sound } from '../notices';
 import { useSelect, useStore } from '../store';
-import { createTask, type NewTask } from './api';
+import { createTask } from './api';
 
 const MAX_NAME = 200;
 
@@ -21,7 +22,7 @@ export function NewTaskForm({ onDone }: { onDone(): void }) {
   const create = async () => {
     if (!form.current || isSending.value) return;
     const fields = new FormData(form.current);
-    const text = (name: keyof NewTask) => String(fields.get(name) ?? '').trim();
+    const text = (name: keyof CreateTaskData) => String(fields.get(name) ?? '').trim();
     isSending.value = true;
     const outcome = await createTask({
       agent_id: text('agent_id'),

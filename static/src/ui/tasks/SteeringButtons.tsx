@@ -10,29 +10,18 @@ interface Props {
 
 export function SteeringButtons({ name, steering }: Props) {
   const group = useRef<HTMLDivElement>(null);
-  const had = useRef<string | undefined>(undefined);
-  const labels = steering.map(({ label }) => label).join();
+  const hasFocus = () => group.current?.contains(document.activeElement) ?? false;
+  const hadFocus = hasFocus();
 
   // What was pressed gives its place to what can be pressed next, and the focus with it.
   useLayoutEffect(() => {
-    if (had.current === undefined || document.activeElement !== document.body) return;
+    if (!hadFocus || hasFocus()) return;
     const next = group.current?.querySelector('button') ?? group.current;
     next?.focus();
-  }, [labels]);
+  });
 
   return (
-    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
-    <div
-      ref={group}
-      class="task-buttons"
-      role="group"
-      aria-label={`Steer ${name}`}
-      tabIndex={-1}
-      onFocusIn={() => (had.current = labels)}
-      onFocusOut={({ relatedTarget }) => {
-        if (relatedTarget) had.current = undefined;
-      }}
-    >
+    <div ref={group} class="task-buttons" role="group" aria-label={`Steer ${name}`} tabIndex={-1}>
       {steering.map(({ label, does }) => (
         <button key={label} type="button" class="button small" onClick={does}>
           {label}

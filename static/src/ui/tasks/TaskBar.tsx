@@ -6,6 +6,7 @@ import type { Task } from '../../client/wire.gen';
 import { Icon } from '../Icon';
 import { Menu } from '../Menu';
 import { NameField } from '../NameField';
+import { sessionTitle } from '../names';
 import { TASKS } from '../route';
 import { useSelect, useStore } from '../store';
 import { getTask } from './api';
@@ -30,6 +31,8 @@ export function TaskBar({ sessionId }: { sessionId: string }) {
 }
 
 function Bar({ task }: { task: Task }) {
+  // Mostly, the chat is called as the task is.
+  const title = useSelect((state) => sessionTitle(state, task.session_id), task.session_id);
   const renaming = useSignal(false);
   const bar = useRef<HTMLElement>(null);
   const actions = useTaskActions(task, () => (renaming.value = true));
@@ -39,29 +42,28 @@ function Bar({ task }: { task: Task }) {
   };
   return (
     <section ref={bar} class="task-bar" aria-label="Task">
-      <div class="task-head">
-        {renaming.value ? (
-          <NameField
-            label="Name of the task"
-            name={task.name}
-            onSave={actions.rename}
-            onDone={renamed}
-          />
-        ) : (
-          <p class="task-name">
-            <a href={TASKS}>Task</a> <span dir="auto">{task.name}</span>
-          </p>
-        )}
-        <SteeringButtons name={task.name} steering={actions.steering} />
-        <Menu
-          className="icon-button task-menu"
-          label={`Actions for the task ${task.name}`}
-          items={actions.items}
-        >
-          <Icon name="more" />
-        </Menu>
-      </div>
+      {renaming.value ? (
+        <NameField
+          label="Name of the task"
+          name={task.name}
+          onSave={actions.rename}
+          onDone={renamed}
+        />
+      ) : (
+        <p class="task-name">
+          <a href={TASKS}>Task</a> {task.name !== title && <span dir="auto">{task.name}</span>}
+        </p>
+      )}
       <TaskState task={task} />
+      <span class="bar-space" />
+      <SteeringButtons name={task.name} steering={actions.steering} />
+      <Menu
+        className="icon-button task-menu"
+        label={`Actions for the task ${task.name}`}
+        items={actions.items}
+      >
+        <Icon name="more" />
+      </Menu>
       {actions.dialog}
     </section>
   );

@@ -1,7 +1,7 @@
 /** One task in the list. */
 
 import { useSignal } from '@preact/signals';
-import { useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { Task } from '../../client/wire.gen';
 import { Icon } from '../Icon';
 import { Menu } from '../Menu';
@@ -19,12 +19,20 @@ export function TaskRow({ task }: { task: Task }) {
   const renaming = useSignal(false);
   const link = useRef<HTMLAnchorElement>(null);
   const actions = useTaskActions(task, () => (renaming.value = true));
+  const row = useRef<HTMLLIElement>(null);
+  useLayoutEffect(
+    () => () => {
+      if (!row.current?.contains(document.activeElement)) return;
+      document.querySelector<HTMLElement>('main')?.focus();
+    },
+    [],
+  );
   const renamed = () => {
     renaming.value = false;
     requestAnimationFrame(() => link.current?.focus());
   };
   return (
-    <li class="task">
+    <li ref={row} class="task">
       <div class="task-head">
         {renaming.value ? (
           <NameField

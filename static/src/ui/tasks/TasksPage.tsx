@@ -1,6 +1,7 @@
 /** Tasks: what agents do in the background, each in a chat of its own. */
 
 import { useSignal } from '@preact/signals';
+import { useRef } from 'preact/hooks';
 import { Icon } from '../Icon';
 import { Menu } from '../Menu';
 import { NewTaskForm } from './NewTaskForm';
@@ -15,8 +16,13 @@ const SEARCH_MS = 200;
 export function TasksPage() {
   const filter = useSignal<Filter>({ status: undefined, q: '' });
   const making = useSignal(false);
+  const newTask = useRef<HTMLButtonElement>(null);
   const list = useTaskList(filter.value);
   const { tasks, phase } = list;
+  const made = () => {
+    newTask.current?.focus();
+    making.value = false;
+  };
   const isFiltered = filter.value.status !== undefined || filter.value.q !== '';
 
   return (
@@ -24,6 +30,7 @@ export function TasksPage() {
       <div class="page-head">
         <h1 id="tasks-heading">Tasks</h1>
         <button
+          ref={newTask}
           type="button"
           class="button primary"
           aria-expanded={making.value}
@@ -36,7 +43,7 @@ export function TasksPage() {
           <Icon name="download" />
         </Menu>
       </div>
-      {making.value && <NewTaskForm onDone={() => (making.value = false)} />}
+      {making.value && <NewTaskForm onDone={made} />}
       <Filters filter={filter.value} onChange={(to) => (filter.value = to)} />
       {tasks.length > 0 && (
         <ul class="task-list" aria-label="Tasks" aria-busy={phase === 'loading'}>

@@ -1,15 +1,17 @@
 /** Tasks over REST: where they are made, found and steered. What becomes of them comes over the socket. */
 
 import type { Outcome } from '../../client/replies';
-import type { Refusal, Task, TaskStatus } from '../../client/wire.gen';
+import type {
+  CreateTaskData,
+  Refusal,
+  RenameTaskData,
+  Task,
+  TaskList,
+  TaskStatus,
+} from '../../client/wire.gen';
 
 /** Relative to the page, which may be served below a path. */
 const TASKS = 'api/v1/tasks';
-
-export interface TaskPage {
-  tasks: Task[];
-  next_cursor: string | null;
-}
 
 export interface TaskQuery {
   status?: TaskStatus | undefined;
@@ -19,7 +21,7 @@ export interface TaskQuery {
 
 export const PAGE = 50;
 
-export function listTasks({ status, q, cursor }: TaskQuery): Promise<Outcome<TaskPage>> {
+export function listTasks({ status, q, cursor }: TaskQuery): Promise<Outcome<TaskList>> {
   const query = new URLSearchParams({
     limit: String(PAGE),
     ...(status && { status }),
@@ -33,13 +35,7 @@ export function getTask(id: string): Promise<Outcome<Task>> {
   return ask('GET', path(id));
 }
 
-export interface NewTask {
-  agent_id: string;
-  name: string;
-  input: string;
-}
-
-export function createTask(task: NewTask): Promise<Outcome<Task>> {
+export function createTask(task: CreateTaskData): Promise<Outcome<Task>> {
   return ask('POST', TASKS, task);
 }
 
@@ -50,7 +46,8 @@ export function steerTask(id: string, action: Steering): Promise<Outcome<Task>> 
 }
 
 export function renameTask(id: string, name: string): Promise<Outcome<Task>> {
-  return ask('PATCH', path(id), { name });
+  const data: RenameTaskData = { name };
+  return ask('PATCH', path(id), data);
 }
 
 export function deleteTask(id: string): Promise<Outcome<undefined>> {

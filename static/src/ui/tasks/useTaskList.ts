@@ -10,7 +10,7 @@ export interface Filter {
   q: string;
 }
 
-interface TaskList {
+interface Listed {
   tasks: readonly Task[];
   phase: 'loading' | 'ready' | 'failed';
   problem: string;
@@ -19,11 +19,11 @@ interface TaskList {
   more(): void;
 }
 
-export function useTaskList(filter: Filter): TaskList {
+export function useTaskList(filter: Filter): Listed {
   const { client } = useStore();
   const known = useSelect((state) => state.tasks);
   const ready = useSelect((state) => state.connection.phase === 'ready');
-  const [phase, setPhase] = useState<TaskList['phase']>('loading');
+  const [phase, setPhase] = useState<Listed['phase']>('loading');
   const [problem, setProblem] = useState('');
   const [cursor, setCursor] = useState<string>();
   /** Counts the questions: an answer to any but the last is stale. */

@@ -30,12 +30,13 @@ export function hasEnded({ status }: Pick<Task, 'status'>): boolean {
   return status === 'completed' || status === 'failed' || status === 'cancelled';
 }
 
-/** From its start to its end, or until now. */
+/** From its start to its end; while it goes on, until now, in whole seconds. */
 export function tookText({ started_at: start, ended_at: end }: Task, now: number): string {
   if (start === null) return '';
-  const ms = (end === null ? now : Date.parse(end)) - Date.parse(start);
-  // Clocks differ, and a list is no stop-watch.
-  return duration(Math.max(0, end === null ? Math.floor(ms / 1_000) * 1_000 : ms));
+  if (end !== null) return duration(Math.max(0, Date.parse(end) - Date.parse(start)));
+  // Clocks differ.
+  const seconds = Math.max(0, Math.floor((now - Date.parse(start)) / 1_000));
+  return seconds < 60 ? `${seconds} s` : duration(seconds * 1_000);
 }
 
 export function percent(part: number): string {
