@@ -296,6 +296,21 @@ async fn a_body_is_bounded_json() {
     assert_eq!(api.send(Method::DELETE, &format!("/{id}"), &json, "{}").await.status, 204);
 }
 
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+    let server = Server::with(MEMORY);
+
+    let begun = format!(
+        "POST /api/v1/tasks HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n\
+         {{\"name\":",
+        server.addr
+    );
+    let answer = raw(&server, begun.as_bytes()).await;
+
+    // And the connection ends: what is left of the body would be taken for another request.
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("bad_request"), "{answer}");
+}
+
 /// The answer to bytes as they are.
 async fn raw(server: &Server, request: &[u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
