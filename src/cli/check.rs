@@ -117,7 +117,8 @@ fn users(settings: &Settings, server: &str) -> String {
 fn counted(tools: &Arc<[ToolSpec]>) -> String {
     /// A terminal has room for these.
     const SHOWN: usize = 20;
-    let names: Vec<_> = tools.iter().take(SHOWN).map(|tool| tool.name.as_str()).collect();
+    // Nothing that the terminal would obey.
+    let names: Vec<_> = tools.iter().take(SHOWN).map(|tool| tool.name.escape_debug().to_string()).collect();
     let more = if tools.len() > SHOWN { ", …" } else { "" };
     match tools.len() {
         0 => "no tools".to_owned(),

@@ -35,6 +35,7 @@ impl ArgumentCheck {
             Ok(validator) => Self { validator: Some(validator) },
             Err(why) => {
                 let why: String = why.chars().take(MAX_EXPECTED).collect();
+                let (tool, why) = (tool.escape_debug(), why.escape_debug());
                 log::warn!("tool {tool}: its arguments are not checked, as their schema is unusable: {why}");
                 Self { validator: None }
             }

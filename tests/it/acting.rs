@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::{
     crash::Phoenix,
     support::{
-        Bystander, Client, Server, assert_contiguous, assert_well_formed, durable, manage, of_run, stop,
-        subscribe, topic, types, within,
+        Bystander, Client, Server, assert_contiguous, assert_well_formed, durable, manage, of_run,
+        scratch_dir, stop, subscribe, topic, types, until, within,
     },
 };
 
@@ -124,6 +124,165 @@ async fn suggestions_are_there_until_the_next_run() {
     client.run(&session, "/echo on").await;
     let mut third = server.client().await;
     assert_eq!(snapshot(&mut third, &session).await["suggestions"], json!([]));
+}
+
+/// An agent with a server of tools that does what it should not, and that writes down what it is asked.
+fn with_bad_tools(dir: &std::path::Path) -> std::path::PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tools/misbehaving.mjs");
+    let journal = dir.join("journal");
+    let agents = format!(
+        "[[agents]]
+        id = \"bold\"
+        name = \"Bold\"
+        model = \"demo\"
+        context_window = 100000
+        tools = [\"mcp:bad\", \"report_progress\"]
+
+        [mcp.bad]
+        command = [\"node\", {script:?}, \"--journal={}\"]
+        ",
+        journal.display()
+    );
+    std::fs::write(dir.join("agents.toml"), agents).expect("a file can be written");
+    journal
+}
+
+fn count(journal: &std::path::Path, what: &str) -> usize {
+    std::fs::read_to_string(journal).map_or(0, |text| text.matches(what).count())
+}
+
+async fn until_called(journal: &std::path::Path, tool: &str) {
+    until(&format!("a call of {tool}"), async || count(journal, &format!("\"name\":\"{tool}\"")) > 0).await;
+}
+
+#[tokio::test]
+async fn a_stop_gives_up_a_call_that_hangs() {
+    let dir = scratch_dir();
+    let journal = with_bad_tools(&dir);
+    let server = Server::start_in(&dir, &[]);
+    let mut client = server.client().await;
+    let session = client.create("bold").await;
+    let run_id = client.chat(&session, "/tool hang\n/tool echo {\"text\":\"hi\"}").await;
+    until_called(&journal, "hang").await;
+
+    let stopped = client.must(stop(&session, json!({ "run_id": run_id }))).await;
+
+    assert_eq!(stopped["outcome"], "cancelled");
+    let log = client.history(&session).await;
+    let events = of_run(&log, &run_id);
+    let hung = events.iter().rev().find(|event| event["type"] == "tool_call.end").unwrap();
+    assert_eq!(hung["data"]["error"]["details"]["reason"], "cancelled");
+    until("the server of the tool to be told", async || count(&journal, "notifications/cancelled") == 1)
+        .await;
+    assert_eq!(client.run(&session, "/tool echo {\"text\":\"still here\"}").await, "completed");
+    assert_well_formed(&client.history(&session).await);
+}
+
+#[tokio::test]
+async fn a_call_that_a_crash_cut_is_closed_as_unknown_and_not_made_again() {
+    let dir = scratch_dir();
+    let journal = with_bad_tools(&dir);
+    let mut phoenix = Phoenix::start_in(&dir, &[]);
+    let mut client = phoenix.server().client().await;
+    let session = client.create("bold").await;
+    let run_id = client.chat(&session, "/tool hang").await;
+    until_called(&journal, "hang").await;
+
+    phoenix.crash();
+
+    let mut client = phoenix.server().client().await;
+    snapshot(&mut client, &session).await;
+    let mut log = Vec::new();
+    until("the end of the run", async || {
+        log = client.history(&session).await;
+        log.last().is_some_and(|event| event["type"] == "run_finished")
+    })
+    .await;
+    let events = of_run(&log, &run_id);
+    let end = events.iter().find(|event| event["type"] == "tool_call.end").unwrap();
+    assert!(end["data"]["error"]["message"].as_str().unwrap().contains("unknown"), "{end}");
+    assert_eq!(events.last().unwrap()["data"]["outcome"], "interrupted");
+    assert_eq!(client.run(&session, "/echo on").await, "completed");
+    assert_eq!(count(&journal, "\"name\":\"hang\""), 1);
+    assert_well_formed(&client.history(&session).await);
+}
+
+#[tokio::test]
+async fn a_task_whose_tool_a_crash_cut_fails_and_does_it_not_again() {
+    let dir = scratch_dir();
+    let journal = with_bad_tools(&dir);
+    let mut phoenix = Phoenix::start_in(&dir, &[]);
+    let body = json!({ "agent_id": "bold", "name": "Hang", "input": "/tool hang" }).to_string();
+    let request = format!(
+        "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: \
+         {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let (head, body) = phoenix.server().request(&request).await;
+    assert!(head.contains("201"), "{head}");
+    let task: Value = serde_json::from_str(&body).expect("JSON");
+    let path = format!("/api/v1/tasks/{}", task["task_id"].as_str().expect("an id"));
+    until_called(&journal, "hang").await;
+
+    phoenix.crash();
+
+    let mut task = Value::Null;
+    until("the end of the task", async || {
+        task = serde_json::from_str(&phoenix.server().get(&path).await.1).expect("JSON");
+        task["status"] == "failed"
+    })
+    .await;
+    assert_eq!(task["error"]["code"], "interrupted", "{task}");
+    assert_eq!(count(&journal, "\"name\":\"hang\""), 1);
+}
+
+#[tokio::test]
+async fn a_server_of_tools_that_dies_costs_what_it_was_asked_and_is_started_again() {
+    let dir = scratch_dir();
+    with_bad_tools(&dir);
+    let server = Server::start_in(&dir, &[]);
+    let mut client = server.client().await;
+    let session = client.create("bold").await;
+
+    let run_id = client.chat(&session, "/tool die\n/tool hang").await;
+    let frames = client.until_run_ends(&run_id).await;
+
+    let events = of_run(&frames, &run_id);
+    assert_eq!(error_codes(&events), ["tool_error", "tool_error"]);
+    assert_eq!(events.last().unwrap()["data"]["outcome"], "completed");
+    until("the tools to be there again", async || {
+        let run_id = client.chat(&session, "/tool echo {\"text\":\"back again\"}").await;
+        let frames = client.until_run_ends(&run_id).await;
+        frames.iter().any(|frame| frame["data"]["result"] == "back again")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_result_is_kept_and_cut_for_the_model() {
+    let dir = scratch_dir();
+    with_bad_tools(&dir);
+    let server = Server::start_in(&dir, &[]);
+    let mut client = server.client().await;
+    let session = client.create("bold").await;
+    let (mut results, mut answers) = (Vec::new(), Vec::new());
+    for call in ["large {\"size\":200000}", "large {\"size\":3000000}", "huge_first"] {
+        let run_id = client.chat(&session, &format!("/tool {call}")).await;
+        let frames = client.until_run_ends(&run_id).await;
+        let of_type = |kind: &str| frames.iter().find(|frame| frame["type"] == kind).unwrap()["data"].clone();
+        assert_eq!(of_type("run_finished")["outcome"], "completed");
+        results.push(of_type("tool_call.end"));
+        answers.push(of_type("agent_response")["content"].as_str().unwrap().len());
+    }
+
+    assert_eq!(results[0]["result"].as_str().unwrap().len(), 200_000, "what fits is kept whole");
+    assert_eq!(
+        (&results[1]["result"]["cut"], &results[1]["result"]["bytes"]),
+        (&json!(true), &json!(3_000_002))
+    );
+    assert_eq!(results[2]["error"]["code"], "tool_error", "of fifty megabytes nothing is kept");
+    assert!(answers.iter().all(|length| *length < 40_000), "the model is told a part: {answers:?}");
+    assert_well_formed(&client.history(&session).await);
 }
 
 // ---- approvals ----

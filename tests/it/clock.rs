@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     crash::{Phoenix, live, seed},
     oracle::{Oracle, all_sessions},
-    support::{Client, chat, scratch_dir, until},
+    support::{Client, assert_well_formed, chat, scratch_dir, until},
 };
 
 const JUMPS: [&str; 4] = ["+3600", "+0", "-3600", "+0"];
@@ -175,4 +175,37 @@ async fn a_clock_that_jumps_by_an_hour_disturbs_nobody() {
 /// Sessions that are in memory.
 async fn agents(server: &crate::support::Server) -> u64 {
     server.ready().await["agents_in_memory"].as_u64().expect("a number")
+}
+
+/// Ten minutes are ten minutes while the server is up, however its clock is set; over a restart only the clock knows.
+#[tokio::test]
+async fn a_call_that_nobody_allows_waits_by_the_time_that_passes_and_over_a_restart_by_the_clock() {
+    let mut phoenix = start_with_clock(&[]);
+    let mut client = phoenix.server().client().await;
+    let session = client.create("clerk").await;
+    let run_id = client.chat(&session, "/tool clock").await;
+    client.frontend.next_where("a request", |frame| frame["type"] == "approval_requested").await;
+    set_clock(&phoenix.dir, "+3600");
+    let other = client.create("helper").await;
+    server_time(&mut client, &other).await;
+    let state = all_sessions(&mut client).await;
+    let clerk = state.iter().find(|other| other["session_id"] == session.as_str()).expect("it is there");
+    assert_eq!(clerk["status"], "waiting_approval");
+
+    phoenix.crash();
+
+    let mut client = phoenix.server().client().await;
+    let mut log = Vec::new();
+    until("the end of the run", async || {
+        log = client.history(&session).await;
+        log.last().is_some_and(|event| event["type"] == "run_finished")
+    })
+    .await;
+    let resolved = log.iter().find(|event| event["type"] == "approval_resolved").expect("it is denied");
+    assert_eq!((&resolved["data"]["decision"], &resolved["data"]["by"]), (&json!("denied"), &Value::Null));
+    let answer = log.iter().find(|event| event["type"] == "agent_response").expect("an answer");
+    assert!(answer["data"]["content"].as_str().expect("a text").contains("in time"), "{answer}");
+    let end = log.last().expect("an end");
+    assert_eq!((&end["run_id"], &end["data"]["outcome"]), (&json!(run_id), &json!("completed")));
+    assert_well_formed(&log);
 }

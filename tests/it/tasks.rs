@@ -426,7 +426,8 @@ async fn a_request_with_a_key_is_done_once() {
     let api = Api::of(&server);
     let task =
         |name: &str| json!({ "agent_id": "worker", "name": name, "input": "/think 3600000" }).to_string();
-    let key = format!("\"{}\"", unique("key"));
+    let first_key = format!("\"{}\"", unique("key"));
+    let key = &first_key;
     let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
 
     let first = api.send(Method::POST, "", &headers, &task("once")).await;
@@ -463,6 +464,9 @@ async fn a_request_with_a_key_is_done_once() {
         assert_eq!(api.send(Method::DELETE, &format!("/{id}"), &key, "").await.status, 204);
     }
     api.send(Method::DELETE, &format!("/{id}"), &[], "").await.problem(404, "task_not_found");
+    let headers = [("content-type", "application/json"), ("idempotency-key", first_key.as_str())];
+    let problem = api.send(Method::POST, "", &headers, &task("once")).await.problem(404, "task_not_found");
+    assert_eq!(problem["details"]["task_id"], id.as_str(), "it is not made anew");
 
     for key in ["", "\"\"", "\"open", "\"a\", \"b\"", &"x".repeat(129)] {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
@@ -633,7 +637,7 @@ async fn a_task_is_shown_whole_and_listed_by_its_beginning() {
 async fn a_task_is_paused_at_a_step_and_goes_on() {
     let server = Server::with(MEMORY);
     let api = Api::of(&server);
-    let id = api.create("Steps", "/steps 6 400").await;
+    let id = api.create("Steps", "/steps 4 1500").await;
     let mut socket = watch(&server, &id, "?seq=0").await;
     acknowledged(&mut socket).await;
     events_until(&mut socket, "tool_call.end").await;
@@ -774,7 +778,8 @@ async fn no_more_tasks_run_than_there_are_places() {
 
 #[tokio::test]
 async fn a_task_goes_on_after_a_crash_of_the_server() {
-    let server = Server::start();
+    let one_at_a_time = [("DUOLOGUE_MAX_RUNNING_TASKS", "1")];
+    let server = Server::with(&one_at_a_time);
     let api = Api::of(&server);
     let id = api.create("Steps", "/steps 4 1500").await;
     let mut socket = watch(&server, &id, "?seq=0").await;
@@ -784,9 +789,11 @@ async fn a_task_goes_on_after_a_crash_of_the_server() {
     let first_run =
         seen.iter().find(|event| event["type"] == "run_started").expect("a run")["run_id"].clone();
     let waiting = api.create("Waits", "/echo x").await;
+    let paused = api.create("Is paused", "/echo y").await;
+    api.act(&paused, "pause").await.ok(200);
     let dir = server.kill();
 
-    let server = Server::start_in(&dir, &[]);
+    let server = Server::start_in(&dir, &one_at_a_time);
     let api = Api::of(&server);
     let mut socket = watch(&server, &id, &format!("?epoch={epoch}&seq={last}")).await;
     let subscribed = acknowledged(&mut socket).await;
@@ -805,6 +812,9 @@ async fn a_task_goes_on_after_a_crash_of_the_server() {
     let task = api.until(&id, "completed").await;
     assert_eq!(task["progress"], 1.0);
     assert_eq!(api.until(&waiting, "completed").await["result"], "x");
+    assert_eq!(api.task(&paused).await["status"], "paused");
+    api.act(&paused, "resume").await.ok(200);
+    assert_eq!(api.until(&paused, "completed").await["result"], "y");
 }
 
 // ---- the socket of one task ----

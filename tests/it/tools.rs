@@ -129,9 +129,11 @@ impl Session {
 
     /// The server's words, or ours, on a tool that failed.
     async fn failure(&self, name: &str, args: Value) -> String {
-        let problem = self.call(name, args).await.expect_err("a failure");
-        assert_eq!(problem.code, ErrorCode::ToolError, "{problem}");
-        problem.message
+        match self.call(name, args).await {
+            Err(problem) if problem.code == ErrorCode::ToolError => problem.message,
+            Err(problem) => panic!("{name} failed otherwise: {problem:?}"),
+            Ok(value) => panic!("{name} did not fail, but came to {} bytes", value.to_string().len()),
+        }
     }
 
     async fn pid(&self) -> u32 {

@@ -23,6 +23,7 @@ use super::{
     McpOptions, McpTransport, answer,
     http::{self, HttpError},
     life::{Count, Life},
+    lines::plain,
     stdio::{self, Process},
 };
 use crate::{
@@ -145,6 +146,7 @@ impl Connection {
             Some(process) => process.last_words().await,
             None => String::new(),
         };
+        let why = plain(&why);
         Err(if last_words.is_empty() { why } else { format!("{why} ({last_words})") })
     }
 
@@ -201,8 +203,12 @@ impl Connection {
                     return listed.clone();
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer in {} s", self.list_timeout.as_secs()),
+                Err(_) => {
+                    self.look_after();
+                    format!("no answer in {} s", self.list_timeout.as_secs())
+                }
             };
+            let why = plain(&why);
             log::warn!("mcp {}: its new list of tools cannot be had, the old one stays: {why}", self.name);
         }
         listed.clone()
@@ -264,7 +270,7 @@ impl Connection {
             ServiceError::TransportClosed => lost("the connection closed before the answer came"),
             ServiceError::TransportSend(failure) => match failure.error.downcast_ref::<HttpError>() {
                 Some(failure) if !is_of_the_connection(failure) => {
-                    log::warn!("mcp {}: a call failed: {failure}", self.name);
+                    log::warn!("mcp {}: a call failed: {}", self.name, plain(&chain(failure)));
                     CallError::Refused(Problem::new(ErrorCode::ToolError, http_refusal(failure)))
                 }
                 Some(failure) if is_before_the_call(failure) => {
@@ -273,7 +279,7 @@ impl Connection {
                 _ => lost(&format!("it cannot be spoken to: {}", chain(failure))),
             },
             error => {
-                log::warn!("mcp {}: a call failed: {error}", self.name);
+                log::warn!("mcp {}: a call failed: {}", self.name, plain(&error.to_string()));
                 CallError::Refused(Problem::new(
                     ErrorCode::ToolError,
                     "the server of the tool answered by something that is no result",
@@ -338,10 +344,21 @@ fn not_initialised(error: &ClientInitializeError) -> String {
 /// An error and what caused it.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut said: Vec<String> = causes.map(|error| without_query(&error.to_string())).collect();
     // Many repeat what they were caused by.
     said.dedup_by(|cause, error| error.contains(cause.as_str()));
     said.join(": ")
+}
+
+/// The words of an HTTP error, which has its address in brackets, without the part of it that may be a secret.
+fn without_query(words: &str) -> String {
+    match words.split_once('?') {
+        Some((before, after)) if before.contains("://") => {
+            let rest = after.find([')', ' ']).map_or("", |end| &after[end..]);
+            format!("{before}{rest}")
+        }
+        _ => words.to_owned(),
+    }
 }
 
 /// All tools of a server, as far as there is room for them.
@@ -397,5 +414,19 @@ fn described(tool: Tool) -> ToolSpec {
         name: tool.name.into_owned(),
         description,
         parameters: Value::Object(Arc::unwrap_or_clone(tool.input_schema)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_of_an_address_is_not_shown() {
+        assert_eq!(
+            without_query("error sending request for url (http://127.0.0.1:9/mcp?key=secret)"),
+            "error sending request for url (http://127.0.0.1:9/mcp)"
+        );
+        assert_eq!(without_query("what? no address"), "what? no address");
     }
 }

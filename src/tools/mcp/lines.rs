@@ -2,6 +2,8 @@
 
 /// Bytes that are kept of either end of a line that is too long: a message has its id near one of them.
 const KEPT: usize = 4096;
+/// Letters of what a server says that are shown.
+pub const SHOWN: usize = 1000;
 
 /// Cuts a stream of bytes into lines. No more is kept of a line than the longest may have.
 #[derive(Debug)]
@@ -80,6 +82,17 @@ impl Overlong {
     pub fn id(&self) -> Option<serde_json::Value> {
         id_at_head(&self.head).or_else(|| id_at_tail(&self.tail))
     }
+}
+
+/// What a server says, as it may stand in a log: on one line, of a bounded length, with nothing in it that a terminal
+/// obeys.
+pub fn plain(text: &str) -> String {
+    let letters = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let mut plain: String = letters.clone().take(SHOWN).collect();
+    if letters.count() > SHOWN {
+        plain.push('…');
+    }
+    plain
 }
 
 /// The id of the message that a line is, though it cannot be read as one.
@@ -167,6 +180,12 @@ mod tests {
 
         let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
         assert_eq!(found, [whole("abc"), whole("de"), whole("")]);
+    }
+
+    #[test]
+    fn what_is_shown_has_nothing_that_a_terminal_obeys() {
+        assert_eq!(plain("\x1b[2J\x07red\nand \u{fffd} "), " [2J red and \u{fffd}");
+        assert_eq!(plain(&"é".repeat(2000)).chars().count(), SHOWN + 1);
     }
 
     #[test]

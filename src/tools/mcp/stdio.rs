@@ -29,7 +29,7 @@ use tokio::{
 use super::{
     MAX_MESSAGE_BYTES, Program,
     life::{Life, Running},
-    lines::{Line, Lines, id_of},
+    lines::{Line, Lines, SHOWN, id_of, plain},
 };
 
 /// Messages that wait for the program to read them; with so many, it has stopped reading.
@@ -40,8 +40,6 @@ const METHOD: &[u8] = b"\"method\"";
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the status of a program that closed its output is waited for, to tell why it did.
 const STATUS_GRACE: Duration = Duration::from_millis(500);
-/// Bytes of a line of a program's words that are shown; the rest of the line is not.
-const SHOWN_LINE: usize = 1000;
 /// Lines of a program's words that are shown in a second, and at once; the rest are counted.
 const LINES_PER_SECOND: u32 = 20;
 const LINES_AT_ONCE: u32 = 100;
@@ -364,7 +362,7 @@ impl Words {
 
 async fn listen(words: impl AsyncRead + Unpin, to: Words) {
     let mut words = BufReader::new(words);
-    let mut lines = Lines::new(SHOWN_LINE);
+    let mut lines = Lines::new(SHOWN);
     let mut pace = Pace::new(Instant::now());
     loop {
         let line = match words.fill_buf().await {
@@ -391,17 +389,11 @@ async fn listen(words: impl AsyncRead + Unpin, to: Words) {
     }
 }
 
-/// A line as it may stand in a log: of a bounded length, and nothing in it that a terminal obeys.
 fn shown(line: Line) -> String {
-    let (bytes, cut) = match &line {
-        Line::Whole(line) => (&line[..], ""),
-        Line::Overlong(overlong) => (&overlong.head[..overlong.head.len().min(SHOWN_LINE)], "…"),
-    };
-    let text: String = String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect();
-    format!("{}{cut}", text.trim_end())
+    match line {
+        Line::Whole(line) => plain(&String::from_utf8_lossy(&line)),
+        Line::Overlong(overlong) => plain(&String::from_utf8_lossy(&overlong.head)),
+    }
 }
 
 /// How many lines are shown: a program that floods its standard error is not to flood our log.
@@ -451,10 +443,5 @@ mod tests {
             (0..1000).filter(|_| pace.show(later).is_some()).count(),
             2 * LINES_PER_SECOND as usize - 1
         );
-    }
-
-    #[test]
-    fn what_is_shown_has_nothing_that_a_terminal_obeys() {
-        assert_eq!(shown(Line::Whole(b"\x1b[2J\x07red\tand \xff".to_vec())), " [2J red and \u{fffd}");
     }
 }

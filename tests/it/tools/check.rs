@@ -34,7 +34,7 @@ fn a_check_lists_the_tools_of_each_server_and_leaves_none_behind() {
         check("\"clock\", \"mcp:acme/echo\", { name = \"mcp:acme/die\", approval = \"ask\" }", &servers);
 
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
-    let expected = "ok       mcp acme of helper: 14 tools: echo, hang, ";
+    let expected = "ok       mcp acme of helper: 15 tools: echo, hang, ";
     assert!(stdout(&output).contains(expected), "{}", stdout(&output));
     let family = std::fs::read_to_string(&pids).expect("its pids");
     assert!(!family.split(' ').any(|pid| runs(pid.parse().expect("a number"))), "{family}");
@@ -47,7 +47,8 @@ fn a_check_says_what_is_wrong_with_servers_and_with_the_choice_of_their_tools() 
         "[mcp.absent]\ncommand = [\"no-such-program\"]".to_owned(),
         "[mcp.dead]\n".to_owned() + &command(&["--dead"]),
         "[mcp.silent]\nstart_timeout_secs = 1\n".to_owned() + &command(&["--silent"]),
-        "[mcp.remote]\nurl = \"http://127.0.0.1:9/mcp\"\ntoken_env = \"ACME_UNSET_TOKEN\"".to_owned(),
+        "[mcp.remote]\nurl = \"http://127.0.0.1:9/mcp?key=in-the-address\"\ntoken_env = \"ACME_UNSET_TOKEN\""
+            .to_owned(),
     ];
     let tools = r#""mcp:acme/eho", "mcp:absent", "mcp:dead", "mcp:silent/x", "mcp:remote""#;
 
@@ -66,5 +67,6 @@ fn a_check_says_what_is_wrong_with_servers_and_with_the_choice_of_their_tools() 
         assert!(problems.iter().any(|line| line.contains(expected)), "{expected}: {said}");
     }
     assert_eq!(problems.len(), 6, "{said}");
+    assert!(!said.contains("in-the-address"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }

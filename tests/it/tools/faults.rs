@@ -148,7 +148,7 @@ async fn an_answer_that_is_too_large_to_find_out_whose_it_is_costs_the_connectio
 #[tokio::test]
 async fn a_list_over_many_pages_is_put_together_and_one_without_end_is_cut() {
     for (flags, expected) in [
-        (vec!["--tools=500", "--page=37"], 514),
+        (vec!["--tools=500", "--page=37"], 515),
         (vec!["--tools=5000", "--page=500"], 1000),
         (vec!["--endless"], 100),
     ] {

@@ -164,14 +164,17 @@ async fn an_answer_of_fifty_megabytes_costs_its_call() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_in_a_call_costs_that_call() {
-    let remote = Remote::misbehaving(&[]);
+async fn one_that_hangs_in_a_call_costs_that_call_and_is_told_to_give_up() {
+    let journal = scratch_dir().join("journal");
+    let remote = Remote::misbehaving(&[&format!("--journal={}", journal.display())]);
     let bed = remote.bed_with(None, |options| options.call_timeout = SOON);
     let session = bed.open();
 
     let failure = session.failure("hang", json!({})).await;
 
     assert!(failure.contains("did not answer in 3 s"), "{failure}");
+    let heard = || std::fs::read_to_string(&journal).expect("a journal");
+    until("the word to give up", async || heard().contains("notifications/cancelled")).await;
     assert_eq!(session.echo("hello").await, "hello");
     bed.source.close().await;
 }

@@ -20,7 +20,23 @@ let added = 0;
 // ---- what it is asked ----
 
 function tools() {
-  const named = ['echo', 'hang', 'freeze', 'deep', 'die', 'huge_first', 'huge_last', 'huge_without_id', 'refuse', 'fail', 'pid', 'env', 'change', 'ping_us'];
+  const named = [
+    'echo',
+    'hang',
+    'freeze',
+    'deep',
+    'die',
+    'huge_first',
+    'huge_last',
+    'huge_without_id',
+    'large',
+    'refuse',
+    'fail',
+    'pid',
+    'env',
+    'change',
+    'ping_us',
+  ];
   const many = Array.from({ length: number('tools', 0) }, (_, index) => `tool_${index}`);
   const later = Array.from({ length: added }, (_, index) => `added_${index}`);
   return [...named, ...many, ...later].map((name) => ({
@@ -35,12 +51,19 @@ function tools() {
 }
 
 function page(cursor) {
-  if (flags.has('endless')) return { tools: [{ name: `page_${cursor ?? 0}`, inputSchema: { type: 'object' } }], nextCursor: String(Number(cursor ?? 0) + 1) };
+  if (flags.has('endless'))
+    return {
+      tools: [{ name: `page_${cursor ?? 0}`, inputSchema: { type: 'object' } }],
+      nextCursor: String(Number(cursor ?? 0) + 1),
+    };
   const all = tools();
   const size = number('page', 1000);
   const from = Number(cursor ?? 0);
   const next = from + size;
-  return { tools: all.slice(from, next), ...(next < all.length ? { nextCursor: String(next) } : {}) };
+  return {
+    tools: all.slice(from, next),
+    ...(next < all.length ? { nextCursor: String(next) } : {}),
+  };
 }
 
 const text = (text) => ({ content: [{ type: 'text', text }] });
@@ -64,7 +87,13 @@ function answer(message, say) {
     case 'tools/call':
       return call(id, params, result, say);
     default:
-      return id === undefined ? undefined : JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32601, message: `no method ${method}` } });
+      return id === undefined
+        ? undefined
+        : JSON.stringify({
+            jsonrpc: '2.0',
+            id,
+            error: { code: -32601, message: `no method ${method}` },
+          });
   }
 }
 
@@ -77,7 +106,10 @@ function call(id, params, result, say) {
     case 'freeze':
       for (;;);
     case 'deep':
-      return result({ content: [], structuredContent: JSON.parse('['.repeat(200) + ']'.repeat(200)) });
+      return result({
+        content: [],
+        structuredContent: JSON.parse('['.repeat(200) + ']'.repeat(200)),
+      });
     case 'die':
       process.stderr.write('now I die\n');
       process.exit(3);
@@ -88,6 +120,8 @@ function call(id, params, result, say) {
       return JSON.stringify({ result: text('x'.repeat(HUGE)), jsonrpc: '2.0', id });
     case 'huge_without_id':
       return JSON.stringify({ jsonrpc: '2.0', result: text('x'.repeat(HUGE)) });
+    case 'large':
+      return result(text('x'.repeat(params.arguments.size)));
     case 'fail':
       return result({ ...text('no tool "fail" here'), isError: true });
     case 'pid':
@@ -100,11 +134,23 @@ function call(id, params, result, say) {
       return result(text('changed'));
     case 'ping_us':
       // So many that a client which keeps them all has no room for anything else.
-      for (let index = 0; index < 20_000; index += 1) say(JSON.stringify({ jsonrpc: '2.0', id: `ping-${index}`, method: 'ping' }));
-      for (let index = 0; index < 20_000; index += 1) say(JSON.stringify({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'x' } }));
+      for (let index = 0; index < 20_000; index += 1)
+        say(JSON.stringify({ jsonrpc: '2.0', id: `ping-${index}`, method: 'ping' }));
+      for (let index = 0; index < 20_000; index += 1)
+        say(
+          JSON.stringify({
+            jsonrpc: '2.0',
+            method: 'notifications/message',
+            params: { level: 'info', data: 'x' },
+          }),
+        );
       return result(text('pinged'));
     default:
-      return JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32602, message: `Unknown tool: ${params.name}` } });
+      return JSON.stringify({
+        jsonrpc: '2.0',
+        id,
+        error: { code: -32602, message: `Unknown tool: ${params.name}` },
+      });
   }
 }
 
@@ -168,7 +214,9 @@ function overHttp() {
       }
     });
   });
-  server.listen(Number(flags.get('http')), '127.0.0.1', () => console.log(`listening on ${server.address().port}`));
+  server.listen(Number(flags.get('http')), '127.0.0.1', () =>
+    console.log(`listening on ${server.address().port}`),
+  );
 }
 
 if (flags.has('http')) overHttp();
