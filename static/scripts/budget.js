@@ -8,7 +8,7 @@ const ASSETS = new URL('../dist/assets/', import.meta.url);
 const BUDGETS = [
   { what: 'start script', pattern: /^index-.*\.js$/, kilobytes: 65 },
   { what: 'highlighter', pattern: /^languages-.*\.js$/, kilobytes: 30 },
-  // Banners, errors, questions, what was found: what goes wrong, and what is shown on demand.
+  // Banners, errors, questions, what was found: comes right after the start, which does not wait for it.
   { what: 'panels', pattern: /^panels-.*\.js$/, kilobytes: 4 },
   // What agents do beside talking: each comes when a chat first has it, or its page is opened.
   { what: 'calls of tools', pattern: /^calls-.*\.js$/, kilobytes: 4 },

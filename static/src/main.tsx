@@ -59,6 +59,9 @@ document.addEventListener('visibilitychange', () => {
   else client.keep();
 });
 
+// What tells of mishaps must be here before they happen: without the server, it cannot be had.
+addEventListener('load', () => void import('./ui/panels').catch(() => {}));
+
 const root = document.getElementById('app');
 if (root) {
   render(

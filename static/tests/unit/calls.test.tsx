@@ -189,10 +189,14 @@ describe('a question whether a tool may be called', () => {
     write('{"zone":1}');
     act(() => button('Approve with these').click());
     await act(async () => {
-      page.backend.refuse(sent()[0]?.message_id ?? '', 'invalid_field', 'zone: a text is needed');
+      page.backend.refuse(
+        sent()[0]?.message_id ?? '',
+        'invalid_field',
+        'data.args/zone: a text is needed',
+      );
       await answered();
     });
-    expect(find('.inline-problem').textContent).toBe('Zone: a text is needed.');
+    expect(find('.inline-problem').textContent).toBe('zone: a text is needed');
     expect(find<HTMLTextAreaElement>('textarea').value).toBe('{"zone":1}');
     act(() => button('Approve with these').click());
     expect(sent()).toHaveLength(2);

@@ -145,11 +145,17 @@ describe('the page of tasks', () => {
     expect(rows()[0]).toContain('1 min 5 s');
     expect(find('.task a').getAttribute('href')).toBe('#/s/worker_200');
 
-    const done = { status: 'completed', progress: 1, ended_at: at(70) } as const;
+    const done = {
+      status: 'completed',
+      progress: 1,
+      ended_at: at(70),
+      result: '**All** sorted',
+    } as const;
     hear(task({ ...done, started_at: at(0), updated_at: at(1e10) }));
     expect(find('.task-word').textContent).toBe('Completed');
     expect(root.querySelector('progress')).toBeNull();
     expect(rows()[0]).toContain('1 min 10 s');
+    expect(find('.task-message').textContent).toBe('All sorted');
   });
 
   it('says why one has failed', async () => {

@@ -3,7 +3,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import type { ToolItem } from '../../client/items';
-import type { ApprovalData } from '../../client/wire.gen';
+import type { ApprovalData, Refusal } from '../../client/wire.gen';
 import { agentName, sentence } from '../names';
 import { announce, sound } from '../notices';
 import { useSelect, useStore, useView } from '../store';
@@ -51,7 +51,7 @@ export function ApprovalForm({ sessionId, item, onGone }: Props) {
     const outcome = await client.settleApproval(sessionId, data);
     isSending.value = false;
     if (outcome.ok) return;
-    if (outcome.error.code !== 'conflict') return fail(sentence(outcome.error.message));
+    if (outcome.error.code !== 'conflict') return fail(describe(outcome.error));
     // Somebody else was faster, which is no mishap: what they decided is shown when it comes.
     isSettled.value = true;
     announce(SETTLED);
@@ -153,5 +153,10 @@ const LABELS = {
   edit: 'Arguments, as JSON',
   deny: 'Reason, which the agent is told (optional)',
 };
+
+/** What is wrong with arguments names their place in the command, of which only its end is known here. */
+function describe({ code, message }: Refusal): string {
+  return code === 'invalid_field' ? message.replace(/^data\.args[/.]?/, '') : sentence(message);
+}
 
 const SETTLED = 'This has been settled already, somewhere else.';

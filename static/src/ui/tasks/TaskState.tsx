@@ -2,12 +2,14 @@
 
 import { useEffect, useState } from 'preact/hooks';
 import type { Task } from '../../client/wire.gen';
+import { plainText } from '../../markdown/plain';
 import { sentence } from '../names';
 import { fullTime, shortTime } from '../time';
 import { hasEnded, percent, statusWord, tookText } from './words';
 
 export function TaskState({ task }: { task: Task }) {
-  const { status, progress, message, confidence, error } = task;
+  const { status, progress, confidence, error } = task;
+  const text = textOf(task);
   const isShown = progress !== null && (status !== 'completed' || progress < 1);
   return (
     <>
@@ -25,19 +27,19 @@ export function TaskState({ task }: { task: Task }) {
           <span>{percent(progress)}</span>
         </p>
       )}
-      {error ? (
-        <p class="task-message is-error" dir="auto">
-          {sentence(error.message)}
+      {text && (
+        <p class={error ? 'task-message is-error' : 'task-message'} dir="auto">
+          {text}
         </p>
-      ) : (
-        message && (
-          <p class="task-message" dir="auto">
-            {message}
-          </p>
-        )
       )}
     </>
   );
+}
+
+/** What came of it, or else what its agent said last of how far it is. */
+function textOf({ status, message, error, result }: Task): string | null {
+  if (error) return sentence(error.message);
+  return status === 'completed' && result !== null ? plainText(result) : message;
 }
 
 /** When it began, and how long it takes or took. */
