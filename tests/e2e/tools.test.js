@@ -122,6 +122,28 @@ e2e('a call is allowed with other arguments, once they are right', async (stage)
   await stage.shot(two, '21-edited');
 });
 
+e2e('of two calls at once, each is settled by itself', async (stage) => {
+  const tab = await stage.open();
+  await tab.startChat('Clerk');
+  await tab.say('/tool clock {"timezone":"UTC"}\n/tool clock {"timezone":"Asia/Tokyo"}');
+  await approval(tab).nth(1).waitFor();
+
+  await approval(tab).first().getByRole('button', { name: 'Approve' }).click();
+  await decision(tab).getByText('Approved by you').waitFor();
+  assert.equal(await approval(tab).count(), 1);
+  await tab.text('Clerk waits for your approval').waitFor();
+  await approval(tab).getByRole('button', { name: 'Deny…' }).click();
+  await approval(tab).getByRole('button', { name: 'Deny' }).click();
+
+  await tab.idle();
+  const settled = await tab.page.locator('.tool-decision').allInnerTexts();
+  assert.deepEqual(
+    settled.map((text) => text.trim()),
+    ['Approved by you', 'Denied by you'],
+  );
+  await tab.answer.getByText('denied').waitFor();
+});
+
 e2e('who comes second is told so, and what was decided', async (stage) => {
   let gate;
   const one = await stage.open();

@@ -1,6 +1,6 @@
 /** One session's topic, folded: `(View, frame) -> View`, pure and total. */
 
-import { addEvents, addItem, callPart, itemOf } from './items';
+import { addEvents, addItem, awaitsApproval, callPart, itemOf } from './items';
 import { patched } from './patch';
 import { appendDelta, countPoints, judge, NO_TEXT, type Position } from './positions';
 import type { Item, Run, Streaming, View } from './state';
@@ -63,9 +63,11 @@ function foldDurable(view: View, event: EventEnvelope): View | undefined {
       return event.run_id === undefined ? answered : beginRun(answered, event.run_id);
     }
     case 'approval_requested':
-      return inRun(next, 'waiting_approval');
-    case 'approval_resolved':
-      return inRun(next, 'calling_tool');
+    case 'approval_resolved': {
+      // Of several calls at once, others may wait still.
+      const waits = next.items.some((other) => awaitsApproval(other, next.run?.id));
+      return inRun(next, waits ? 'waiting_approval' : 'calling_tool');
+    }
     case 'suggestions':
       return { ...next, suggestions: event.data.items };
     case 'state.patch': {

@@ -137,8 +137,11 @@ describe('a question whether a tool may be called', () => {
     expect(waiting(foldAll(asking(), [runFinished(8, 'r1'), runStarted(9, 'r2')]))).toEqual([]);
   });
 
-  it('goes on with the run once it is answered', () => {
-    expect(foldAll(asking(), [settled(8)]).run?.status).toBe('calling_tool');
+  it('goes on with the run once all are answered', () => {
+    const both = foldAll(asking(), [start(8, { id: 't2' }), asked(9, { id: 't2' }), settled(10)]);
+    expect(both.run?.status).toBe('waiting_approval');
+    expect(waiting(both).map(({ callId }) => callId)).toEqual(['t2']);
+    expect(foldAll(both, [settled(11, { id: 't2' })]).run?.status).toBe('calling_tool');
   });
 
   it('comes with a snapshot, also where its events are older than the snapshot reaches', () => {
