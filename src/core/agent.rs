@@ -18,9 +18,11 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::time::Instant;
 
+pub use self::task::TaskOrder;
 use self::{
     acting::{Acting, Settlement},
-    outgoing::Outgoing,
+    outgoing::{Outgoing, Published},
+    task::Tasking,
 };
 use super::{
     bus::{Bus, GetOpenMessage, Release},
@@ -65,39 +67,13 @@ pub struct Carry {
 
 #[derive(Debug)]
 pub enum Order {
-    SendMessage {
-        content: String,
-        on_busy: Option<OnBusy>,
-    },
-    StopRun {
-        run_id: Option<RunId>,
-        clear_queue: bool,
-    },
-    Rename {
-        title: String,
-    },
-    SettleApproval {
-        tool_call_id: String,
-        decision: Decision,
-        reason: Option<String>,
-        args: Option<Value>,
-    },
-    UpdateState {
-        patch: Value,
-        if_version: u64,
-    },
-    /// It is the turn of the session's task.
-    RunTask,
-    RenameTask {
-        name: String,
-    },
-    PauseTask,
-    ResumeTask,
-    CancelTask,
-    Close {
-        reason: CloseReason,
-        replaced_by: Option<SessionId>,
-    },
+    SendMessage { content: String, on_busy: Option<OnBusy> },
+    StopRun { run_id: Option<RunId>, clear_queue: bool },
+    Rename { title: String },
+    SettleApproval { tool_call_id: String, decision: Decision, reason: Option<String>, args: Option<Value> },
+    UpdateState { patch: Value, if_version: u64 },
+    Task(TaskOrder),
+    Close { reason: CloseReason, replaced_by: Option<SessionId> },
 }
 
 /// Asks an agent that has nothing to do to leave memory; the answer is whether it does.
@@ -158,12 +134,10 @@ pub struct Agent {
     finishing_up: bool,
     /// Batches on their way to the log.
     appending: usize,
+    published: Published,
     outgoing: Outgoing,
     tasks: Recipient<Enqueue>,
-    /// The task has its turn; this is who gave it.
-    slot: Option<ReplyTo>,
-    /// Its beginning, or its end, is on its way to the log.
-    beginning_task: bool,
+    tasking: Tasking,
     /// It leaves a run open that only waits, for the agent after it.
     parked: bool,
     pace: Pace,
@@ -240,10 +214,10 @@ impl Agent {
             closed: false,
             finishing_up: false,
             appending: 0,
+            published: Published::default(),
             outgoing: Outgoing::default(),
             tasks,
-            slot: None,
-            beginning_task: false,
+            tasking: Tasking::default(),
             parked: false,
             pace: Pace::default(),
         }
@@ -260,7 +234,7 @@ impl Agent {
         // Without a profile the queue cannot run: it waits in the log as well as here.
         let queue_waits = self.queue.is_empty() || self.profile.is_none();
         let run_waits = self.orphan.is_none() && self.run.as_ref().is_none_or(Run::is_paused);
-        run_waits && queue_waits && self.closing.is_none() && self.slot.is_none() && self.is_quiet()
+        run_waits && queue_waits && self.closing.is_none() && self.tasking.is_idle() && self.is_quiet()
     }
 
     /// Nothing is on its way to the log.
@@ -474,6 +448,7 @@ impl Agent {
         self.publish(entries, commands, ctx, move |agent, outcome, ctx| match outcome {
             Ok(_) => {
                 agent.queue.clear();
+                agent.release_slot(Ok(()));
                 reply.done(Done::Noted);
                 for reply in agent.closing_too.drain(..) {
                     reply.refuse(Problem::session_closed(&agent.session_id));
@@ -483,6 +458,7 @@ impl Agent {
             Err(failed) => {
                 // It stays open, and goes on with what waits.
                 agent.closed = false;
+                agent.enqueue_task(true);
                 agent.refuse_waiting(Vec::new());
                 refuse_failed(reply, failed.error);
             }
@@ -589,7 +565,8 @@ impl Agent {
     fn end_run(&mut self, mut entries: Vec<Entry>, outcome: Outcome, ctx: &mut Context<Self>) {
         // The end of the run stays the last that is said of it.
         let before_end = entries.len().saturating_sub(1);
-        let task_ends = self.task_ends(&entries, outcome);
+        let run_id = self.run.as_ref().map(Run::id);
+        let task_ends = run_id.and_then(|run_id| self.task_ends(run_id, &entries, outcome));
         let progress = self.held_back_progress(ctx);
         entries.splice(before_end..before_end, progress.into_iter().chain(task_ends));
         let stops = self.stops.drain(..).map(|reply| (reply, Done::Stopped { outcome })).collect();
@@ -601,9 +578,7 @@ impl Agent {
     fn finished(&mut self, run_id: RunId, outcome: Outcome, ctx: &mut Context<Self>) {
         log::info!("session={} run={run_id} ended: {outcome:?}", self.session_id);
         self.run = None;
-        if self.state.record.task.as_ref().is_some_and(|task| task.run == Some(run_id)) {
-            self.release_slot(Ok(()));
-        }
+        self.run_left(run_id);
         self.drop_work(ctx);
         self.forget_reminder(ctx);
         if let Some(profile) = &self.profile {
@@ -704,6 +679,7 @@ impl Agent {
 
     /// Does what can be done now that something has ended: closes, begins the next run, or leaves.
     fn move_on(&mut self, ctx: &mut Context<Self>) {
+        self.next_task_order(ctx);
         if let Some(run) = self.run.as_ref().filter(|run| run.only_waits() && self.closing.is_none()) {
             if self.finishing_up && self.is_quiet() {
                 return self.park(ctx);
@@ -748,14 +724,14 @@ impl Agent {
         log::warn!("session={} run={run_id} was left open; it ends as interrupted", self.session_id);
         let model = self.profile.as_ref().map_or("", |profile| &profile.card.model);
         let open_calls = self.conversation.open_calls();
-        let outcome_unknown = open_calls.len() > self.state.approvals.len();
-        let mut entries = crashed(run_id, model, partial, open_calls);
+        let mut entries = crashed(run_id, model, partial, open_calls, &self.state.approvals);
         let before_end = entries.len().saturating_sub(1);
-        entries.splice(before_end..before_end, self.task_crashed(run_id, outcome_unknown));
+        let task_ends = self.task_ends(run_id, &entries, Outcome::Interrupted);
+        entries.splice(before_end..before_end, task_ends);
         self.commit(entries, Vec::new(), ctx, move |agent, ctx| {
             agent.orphan = None;
             agent.finished(run_id, Outcome::Interrupted, ctx);
-            agent.enqueue_task();
+            agent.enqueue_task(false);
         });
     }
 
@@ -822,8 +798,9 @@ impl Actor for Agent {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(run_id) = self.orphan else {
-            self.enqueue_task();
-            self.feed([Input::Restored], Permits::default(), ctx);
+            self.enqueue_task(false);
+            let pause = self.is_task_pausing().then_some(Input::Pause);
+            self.feed([Input::Restored].into_iter().chain(pause), Permits::default(), ctx);
             return self.move_on(ctx);
         };
         // Commands wait for this one short question: where only the agent died, the bus has all of the text.
@@ -873,11 +850,7 @@ impl Handler<Carry> for Agent {
                 self.settle(caller, settlement, reply, ctx);
             }
             Order::UpdateState { patch, if_version } => self.update_state(patch, if_version, reply, ctx),
-            Order::RunTask => self.run_task(reply, ctx),
-            Order::RenameTask { name } => self.rename_task(name, reply, ctx),
-            Order::PauseTask => self.pause_task(reply, ctx),
-            Order::ResumeTask => self.resume_task(reply, ctx),
-            Order::CancelTask => self.cancel_task(reply, ctx),
+            Order::Task(order) => self.order_task(order, reply, ctx),
             Order::Close { reason, replaced_by } => self.close(Closing { reason, replaced_by, reply }, ctx),
         }
     }

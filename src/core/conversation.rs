@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::{ErrorCode, Problem},
-    event::{AgentResponse, Durable, Event, Role, Timestamp, Trigger, Usage},
+    event::{AgentResponse, Durable, Event, Role, TaskChange, Timestamp, Trigger, Usage},
     ids::{MessageId, RunId},
     ports::{PromptMessage, ToolCall, ToolResult},
     run::WaitingRun,
@@ -41,6 +41,8 @@ pub struct Conversation {
     in_turn: bool,
     /// Messages before the first turn that was ever taken in.
     messages_before: u64,
+    /// What made the session a task's: it has the input.
+    task: Option<Arc<Event>>,
 }
 
 /// What a part of the conversation takes in a prompt.
@@ -94,6 +96,7 @@ pub struct Prompt {
     /// Turns that are left out.
     omitted: usize,
     result_bytes: usize,
+    task: Option<Arc<Event>>,
 }
 
 /// Size of a prompt, for the context meter.
@@ -133,6 +136,7 @@ impl Conversation {
             waiting: HashMap::new(),
             in_turn: false,
             messages_before: 0,
+            task: None,
         }
     }
 
@@ -166,6 +170,10 @@ impl Conversation {
                 if let Some(user) = user {
                     self.sizes_before.push(self.size);
                     self.size.add(&user, self.result_bytes);
+                    if *trigger == Trigger::Resumed {
+                        // Told again where the run that it goes on from is left out.
+                        self.size.tokens += self.task_input().map_or(0, message_tokens);
+                    }
                     let turn = Turn { user, began_at: event.at, steps: Vec::new() };
                     Arc::make_mut(&mut self.turns).push(Arc::new(turn));
                 }
@@ -194,6 +202,11 @@ impl Conversation {
                     }
                 }
             }
+            Durable::Task(change) => {
+                if matches!(**change, TaskChange::Created { .. }) {
+                    self.task = Some(event.clone());
+                }
+            }
             Durable::ApprovalResolved { tool_call_id, args: Some(_), .. } => {
                 self.edited(tool_call_id, event);
             }
@@ -203,12 +216,16 @@ impl Conversation {
             | Durable::ContextUpdated(_)
             | Durable::StatePatched { .. }
             | Durable::Suggested { .. }
-            | Durable::Task(_)
             | Durable::Progressed(_)
             | Durable::Error { .. }
             | Durable::SessionUpdated { .. }
             | Durable::SessionClosed { .. } => {}
         }
+    }
+
+    /// What the session's task is about.
+    pub fn task_input(&self) -> Option<&str> {
+        input_of(self.task.as_ref()?)
     }
 
     /// Whether a call of this id was ever asked for, as far as the conversation goes back.
@@ -341,6 +358,7 @@ impl Conversation {
             turns: self.turns.clone(),
             omitted,
             result_bytes: self.result_bytes,
+            task: self.task.clone(),
         };
         Ok((prompt, size))
     }
@@ -413,6 +431,7 @@ impl Prompt {
             turns: Arc::default(),
             omitted: 0,
             result_bytes: MAX_RESULT_BYTES,
+            task: None,
         }
     }
 
@@ -433,6 +452,10 @@ impl Prompt {
             }
         }
         let turns = self.turns[self.omitted..].iter();
+        let resumes = turns.as_slice().first().is_some_and(|turn| turn.resumes());
+        if let Some(input) = self.task.as_deref().and_then(input_of).filter(|_| resumes) {
+            push_user(&mut messages, input);
+        }
         turns.for_each(|turn| turn.push_to(&mut messages, self.result_bytes));
         if matches!(messages.first(), Some(PromptMessage::Assistant { .. })) {
             // Several providers insist that a user speaks first.
@@ -451,6 +474,11 @@ impl Prompt {
 }
 
 impl Turn {
+    /// It goes on from the turn before it, and says nothing itself of what it is about.
+    fn resumes(&self) -> bool {
+        matches!(self.user.as_durable(), Some(Durable::RunStarted { .. }))
+    }
+
     fn push_to(&self, messages: &mut Vec<PromptMessage>, result_bytes: usize) {
         match self.user.as_durable() {
             Some(Durable::UserMessage { content, .. }) => push_user(messages, content),
@@ -522,6 +550,16 @@ impl Call {
             _ => outcome,
         };
         Some((call, ToolResult { id: tool_call_id.clone(), name: tool_name.clone(), outcome }))
+    }
+}
+
+fn input_of(created: &Event) -> Option<&str> {
+    match created.as_durable()? {
+        Durable::Task(change) => match change.as_ref() {
+            TaskChange::Created { input, .. } => Some(input),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

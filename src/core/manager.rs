@@ -15,7 +15,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    agent::{Agent, AgentEnded, Carry, FinishUp, Interrupt, Order, Retire, refuse_failed},
+    agent::{Agent, AgentEnded, Carry, FinishUp, Interrupt, Order, Retire, TaskOrder, refuse_failed},
     bus::{Bus, Committed, Forked, Held, Hold, Invite, Origin, Release, poll_once},
     command::{Answer, Caller, Command, Done, Idempotency, InFlight, ReplyTo, different_command},
     completions::{Completes, Completing, Completions},
@@ -246,10 +246,10 @@ impl AgentManager {
             Command::CreateTask { agent_id, name, input } => {
                 return self.create_task(caller, &agent_id, name, input, reply);
             }
-            Command::RenameTask { session_id, name } => (session_id, Order::RenameTask { name }),
-            Command::PauseTask { session_id } => (session_id, Order::PauseTask),
-            Command::ResumeTask { session_id } => (session_id, Order::ResumeTask),
-            Command::CancelTask { session_id } => (session_id, Order::CancelTask),
+            Command::RenameTask { session_id, name } => (session_id, Order::Task(TaskOrder::Rename { name })),
+            Command::PauseTask { session_id } => (session_id, Order::Task(TaskOrder::Pause)),
+            Command::ResumeTask { session_id } => (session_id, Order::Task(TaskOrder::Resume)),
+            Command::CancelTask { session_id } => (session_id, Order::Task(TaskOrder::Cancel)),
             Command::DeleteTask { session_id } => return self.delete_task(caller, session_id, reply),
         };
         self.carry(session_id, Carry { caller, order, reply });
@@ -570,8 +570,11 @@ impl AgentManager {
 
     /// Ends a task, if it has not ended, and removes it with its session.
     fn delete_task(&mut self, caller: Caller, session_id: SessionId, reply: ReplyTo) {
+        // Commands behind this one, to the same session, come after it.
+        self.hold(&session_id);
         let state = self.store.session(&session_id);
         self.completions.push(state, move |manager, state, _| {
+            let id = session_id.clone();
             let is_own = |state: &SessionState| state.record.owner == caller.principal;
             match state {
                 Ok(Some(state)) if is_own(&state) && state.record.task.is_some() => {
@@ -580,6 +583,7 @@ impl AgentManager {
                 Ok(_) => reply.refuse(Problem::task_not_found(session_id.as_str())),
                 Err(error) => reply.refuse(error.unreadable()),
             }
+            manager.let_go(&id);
         });
     }
 
@@ -721,7 +725,7 @@ impl AgentManager {
                 log::debug!("session={session_id} created");
                 if is_task {
                     let session_id = session_id.clone();
-                    manager.enqueue(Enqueue { session_id, owner });
+                    manager.enqueue(Enqueue { session_id, owner, anew: true });
                 }
                 reply.done(Done::Created { session_id, epoch, seq: first_seq });
             }
@@ -998,7 +1002,7 @@ impl Handler<RunTask> for AgentManager {
             return reply.refuse(Problem::unavailable("the server is about to stop"));
         }
         let caller = Caller { principal: owner, client_id: None };
-        self.carry(session_id, Carry { caller, order: Order::RunTask, reply });
+        self.carry(session_id, Carry { caller, order: Order::Task(TaskOrder::Run), reply });
     }
 }
 

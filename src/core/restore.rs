@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     conversation::{Conversation, event_tokens},
-    event::{Durable, Event, Trigger},
+    event::{Durable, Event, TaskChange, Trigger},
     ids::{MessageId, RunId, SessionId, Topic},
     ports::{PageLimit, ReadFrom, Store, StoreError},
     session::{QueuedRun, SessionState, is_preamble},
@@ -105,7 +105,13 @@ async fn read_beginning(
 }
 
 fn is_beginning(event: &Event) -> bool {
-    event.as_durable().is_some_and(|body| is_preamble(body) || matches!(body, Durable::SessionCreated { .. }))
+    let begins = |body: &Durable| match body {
+        Durable::SessionCreated { .. } => true,
+        // Its input is needed for as long as the task goes on.
+        Durable::Task(change) => matches!(**change, TaskChange::Created { .. }),
+        body => is_preamble(body),
+    };
+    event.as_durable().is_some_and(begins)
 }
 
 /// How much of a log's end is wanted.

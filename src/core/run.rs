@@ -16,6 +16,7 @@ use super::{
     },
     ids::{MessageId, RunId},
     ports::ToolCall,
+    session::Approval,
 };
 
 /// An answer takes this many bytes at most as a JSON string, so that its event stays within 1 MiB.
@@ -69,8 +70,8 @@ pub enum Input {
         decision: Decision,
         args: Option<Value>,
     },
-    /// Wait at the next step; or do not.
-    Pause(bool),
+    /// Wait at the next step.
+    Pause,
     /// Go on from where it was paused.
     Resume,
     /// The run has been made anew of its log: see [`Run::waiting`].
@@ -159,6 +160,8 @@ struct Step {
     /// When the first of the others came.
     unsaved_since: Option<Instant>,
     calls: Vec<Call>,
+    /// When those that must be allowed count as denied.
+    expires_at: Timestamp,
     prompt: Option<PromptSize>,
 }
 
@@ -355,8 +358,8 @@ impl Run {
                 effects.extend(self.expire(now));
                 effects
             }
-            (_, Input::Pause(pausing)) => {
-                self.pausing = pausing;
+            (_, Input::Pause) => {
+                self.pausing = true;
                 Vec::new()
             }
             (Phase::Paused, Input::Resume) => self.ask(),
@@ -421,7 +424,7 @@ impl Run {
             Phase::Starting => self.ask(),
             Phase::OpeningCalls => {
                 self.phase = Phase::Calling;
-                let expires_at = self.approval_expiry(now);
+                let expires_at = self.step.expires_at;
                 let mut calls = Vec::new();
                 for open in &mut self.step.calls {
                     if open.needs_approval {
@@ -646,6 +649,7 @@ impl Run {
             }));
         }
         let expires_at = self.approval_expiry(now);
+        self.step.expires_at = expires_at;
         for call in self.step.calls.iter().filter(|call| call.needs_approval) {
             entries.push(self.entry(Durable::ApprovalRequested {
                 tool_call_id: call.call.id.clone(),
@@ -685,8 +689,12 @@ impl Run {
         if matches!(self.phase, Phase::OpeningCalls | Phase::Calling) {
             let (id, message_id) = (self.id, self.step.message_id);
             for call in self.step.calls.iter_mut().filter(|call| call.state != CallState::Ended) {
+                let was_running = call.state == CallState::Running;
                 call.state = CallState::Ended;
-                entries.push(call_ended(id, message_id, call, Err(call_cancelled()), now));
+                // A server that stops does not hear what becomes of it.
+                let is_unknown = was_running && outcome == Outcome::Interrupted;
+                let problem = if is_unknown { outcome_unknown() } else { call_cancelled() };
+                entries.push(call_ended(id, message_id, call, Err(problem), now));
             }
         }
         if outcome == Outcome::Interrupted {
@@ -764,6 +772,7 @@ impl Step {
             saved: 0,
             unsaved_since: None,
             calls: Vec::new(),
+            expires_at: Timestamp(0),
             prompt: None,
         }
     }
@@ -796,6 +805,7 @@ pub fn crashed(
     model: &str,
     partial: Option<(MessageId, String)>,
     open_calls: Vec<OpenCall>,
+    approvals: &[Approval],
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
     if let Some((message_id, content)) = partial.filter(|(_, text)| !text.is_empty()) {
@@ -810,10 +820,8 @@ pub fn crashed(
         })));
     }
     for OpenCall { message_id, tool_call_id, tool_name } in open_calls {
-        let problem = Problem::new(
-            ErrorCode::ToolError,
-            "the server stopped while the tool was at work; whether it did anything is unknown",
-        );
+        let was_asked = approvals.iter().any(|approval| approval.tool_call_id == tool_call_id);
+        let problem = if was_asked { never_allowed() } else { outcome_unknown() };
         let outcome = Err(Box::new(problem));
         entries.push(Durable::ToolCallEnded { message_id, tool_call_id, tool_name, outcome, duration_ms: 0 });
     }
@@ -874,6 +882,29 @@ fn call_denied(why: &str, reason: Option<&str>) -> Problem {
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
     Problem::new(ErrorCode::ToolError, format!("denied: {why}{reason}"))
         .with(serde_json::json!({ "reason": "denied" }))
+}
+
+const UNKNOWN: &str = "unknown";
+
+fn outcome_unknown() -> Problem {
+    let message = "the server stopped while the tool was at work; whether it did anything is unknown";
+    Problem::new(ErrorCode::ToolError, message).with(serde_json::json!({ "reason": UNKNOWN }))
+}
+
+fn never_allowed() -> Problem {
+    Problem::new(
+        ErrorCode::ToolError,
+        "the server stopped before anybody had allowed this call; it was not made",
+    )
+    .with(serde_json::json!({ "reason": "cancelled" }))
+}
+
+/// Whether this is the end of a call of which nobody knows what it has done.
+pub fn is_unknown(entry: &Entry) -> bool {
+    match &entry.body {
+        Durable::ToolCallEnded { outcome: Err(problem), .. } => problem.details["reason"] == UNKNOWN,
+        _ => false,
+    }
 }
 
 fn interrupted() -> Problem {

@@ -195,11 +195,16 @@ impl SessionState {
                 }
             }
             Durable::ContextUpdated(context) => self.context = Some(*context),
-            Durable::SessionUpdated { title } => self.record.title = Some(title.clone()),
+            Durable::SessionUpdated { title } => {
+                self.record.title = Some(title.clone());
+                if let Some(task) = &mut self.record.task {
+                    task.name.clone_from(title);
+                }
+            }
             Durable::SessionClosed { .. } => self.record.status = SessionStatus::Closed,
             Durable::AgentResponse(response) => {
                 self.messages += 1;
-                if let Some(task) = self.record.task.as_mut().filter(|task| !task.status.has_ended()) {
+                if let Some(task) = self.task_of(event) {
                     task.result = Some(beginning(&response.content, TASK_RESULT_CHARS));
                 }
             }
@@ -228,7 +233,7 @@ impl SessionState {
             Durable::Suggested { items } => self.suggestions.clone_from(items),
             Durable::Task(change) => self.task_changed(change, event.at),
             Durable::Progressed(news) => {
-                if let Some(task) = &mut self.record.task {
+                if let Some(task) = self.task_of(event) {
                     task.progress.take_in(news);
                 }
             }
@@ -250,11 +255,20 @@ impl SessionState {
         }
     }
 
+    /// The task, if the event is of its run and it has not ended.
+    fn task_of(&mut self, event: &Event) -> Option<&mut Box<TaskRecord>> {
+        let is_its = |task: &&mut Box<TaskRecord>| event.run_id.is_some() && task.run == event.run_id;
+        self.record.task.as_mut().filter(|task| !task.status.has_ended()).filter(is_its)
+    }
+
     fn task_changed(&mut self, change: &TaskChange, at: Timestamp) {
         if let TaskChange::Created { name, input } = change {
             self.record.task = Some(Box::new(TaskRecord::new(name, input)));
         }
         let Some(task) = &mut self.record.task else { return };
+        if task.status.has_ended() && !matches!(change, TaskChange::Renamed { .. }) {
+            return;
+        }
         match change {
             TaskChange::Created { .. } => {}
             TaskChange::Started => {
@@ -262,7 +276,7 @@ impl SessionState {
                 task.started_at.get_or_insert(at);
             }
             TaskChange::Renamed { name } => task.name.clone_from(name),
-            TaskChange::Pausing => task.pausing = true,
+            TaskChange::Pausing => task.pausing = task.status == TaskStatus::Running,
             TaskChange::Paused => task.status = TaskStatus::Paused,
             TaskChange::Resumed => task.status = TaskStatus::Pending,
             TaskChange::Completed => task.status = TaskStatus::Completed,
@@ -411,4 +425,71 @@ pub fn is_message(body: &Durable) -> bool {
 /// Whether the event is one that a conversation begins with, and that is always shown.
 pub fn is_preamble(body: &Durable) -> bool {
     matches!(body, Durable::SystemMessage { .. } | Durable::SeedMessage { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{event::Entry, ids::Topic};
+
+    /// The fold of a task's log.
+    fn fold(bodies: impl IntoIterator<Item = Durable>) -> SessionState {
+        let topic = Topic::Session("worker_417".parse().unwrap());
+        let owner = Principal::local();
+        let created =
+            Durable::SessionCreated { owner, agent_name: String::new(), title: None, forked_from: None };
+        let mut state: Option<SessionState> = None;
+        for (seq, body) in (1..).zip([created].into_iter().chain(bodies)) {
+            let event =
+                Event::durable(topic.clone(), "e".into(), seq, Timestamp(seq as i64), Entry::from(body));
+            match &mut state {
+                Some(state) => state.apply(&event),
+                None => state = SessionState::begin(&event),
+            }
+        }
+        state.unwrap()
+    }
+
+    fn task(change: TaskChange) -> Durable {
+        Durable::Task(Box::new(change))
+    }
+
+    #[test]
+    fn nothing_becomes_of_a_task_that_has_ended() {
+        let created = TaskChange::Created { name: "One".into(), input: "x".into() };
+        let state = fold([
+            task(created),
+            task(TaskChange::Started),
+            task(TaskChange::Cancelled),
+            task(TaskChange::Resumed),
+            task(TaskChange::Started),
+            task(TaskChange::Renamed { name: "Two".into() }),
+        ]);
+
+        let task = state.record.task.as_ref().unwrap();
+        assert_eq!((task.status, task.name.as_str()), (TaskStatus::Cancelled, "Two"));
+        assert_eq!(task.ended_at, Some(Timestamp(4)));
+        assert!(!state.is_unfinished());
+    }
+
+    #[test]
+    fn what_is_said_in_a_tasks_session_beside_its_run_is_no_result_of_it() {
+        let (run_id, other) = (RunId::new(), RunId::new());
+        let mut state = fold([task(TaskChange::Created { name: "One".into(), input: "x".into() })]);
+        let mut seq = state.record.head;
+        let mut apply = |run_id: RunId, body: Durable| {
+            seq += 1;
+            let topic = Topic::Session("worker_417".parse().unwrap());
+            let entry = Entry::of_run(run_id, body);
+            state.apply(&Event::durable(topic, "e".into(), seq, Timestamp(0), entry));
+        };
+        let news = |progress| {
+            Durable::Progressed(Box::new(Progress { progress: Some(progress), ..Progress::default() }))
+        };
+        apply(run_id, Durable::RunStarted { trigger: Trigger::Task });
+        apply(run_id, news(0.5));
+        apply(other, news(0.9));
+
+        assert_eq!(state.record.task.unwrap().progress.progress, Some(0.5));
+    }
 }

@@ -36,6 +36,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Enqueue {
     pub session_id: SessionId,
     pub owner: Principal,
+    /// Somebody has asked for it just now; otherwise it was found in the log, perhaps by who has its turn.
+    pub anew: bool,
 }
 
 /// It is a task's turn. Answered when it needs its place no longer.
@@ -72,6 +74,8 @@ pub struct TaskRunner {
     queue: VecDeque<SessionId>,
     tasks: HashMap<SessionId, Place>,
     waiting: WaitingTasks,
+    /// Sessions cannot be read now: nobody gets a turn for a while.
+    pausing: bool,
 }
 
 struct Place {
@@ -91,12 +95,14 @@ impl TaskRunner {
             queue: VecDeque::new(),
             tasks: HashMap::new(),
             waiting,
+            pausing: false,
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "one a place")]
     fn fill_places(&mut self) {
         while self.running < self.at_once
+            && !self.pausing
             && let Some(session_id) = self.queue.pop_front()
         {
             let Some(place) = self.tasks.get_mut(&session_id) else { continue };
@@ -119,20 +125,32 @@ impl TaskRunner {
     /// A task has left its place, or could not take it.
     fn left(&mut self, session_id: &SessionId, problem: Option<Problem>, ctx: &mut Context<Self>) {
         let Some(Place { owner, again, .. }) = self.tasks.remove(session_id) else { return };
-        let enqueue = Enqueue { session_id: session_id.clone(), owner };
         match problem {
-            Some(problem) if problem.code == ErrorCode::Unavailable || problem.code == ErrorCode::Busy => {
-                log::warn!("task={session_id} could not run: {problem}; trying again in {RETRY:?}");
-                ctx.notify_later(enqueue, RETRY);
+            // It keeps its place in the order; what holds it up holds up the others as well.
+            Some(problem) if matches!(problem.code, ErrorCode::Unavailable | ErrorCode::Busy) => {
+                let place = Place { owner, has_turn: false, again: false };
+                self.tasks.insert(session_id.clone(), place);
+                self.queue.push_front(session_id.clone());
+                self.pause(&problem, ctx);
             }
-            _ if again => self.enqueue(enqueue),
+            _ if again => self.enqueue(Enqueue { session_id: session_id.clone(), owner, anew: true }),
             _ => {}
         }
     }
 
-    fn enqueue(&mut self, Enqueue { session_id, owner }: Enqueue) {
+    fn pause(&mut self, problem: &Problem, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.pausing, true) {
+            log::warn!("tasks wait for {RETRY:?}: {problem}");
+            ctx.run_later(RETRY, |runner, _| {
+                runner.pausing = false;
+                runner.fill_places();
+            });
+        }
+    }
+
+    fn enqueue(&mut self, Enqueue { session_id, owner, anew }: Enqueue) {
         match self.tasks.get_mut(&session_id) {
-            Some(place) => place.again |= place.has_turn,
+            Some(place) => place.again |= place.has_turn && anew,
             None => {
                 self.tasks.insert(session_id.clone(), Place { owner, has_turn: false, again: false });
                 self.queue.push_back(session_id);

@@ -246,10 +246,9 @@ fn progress_of(request: &ModelRequest) -> (String, u64) {
     let mut steps = 0;
     for part in request.prompt.messages() {
         match part {
-            PromptMessage::User(mut texts) => {
-                let text = texts.pop().unwrap_or_default();
+            PromptMessage::User(texts) => {
                 // A run that goes on after a restart has no message of its own.
-                if text != RESUMED {
+                if let Some(text) = texts.into_iter().rfind(|text| text != RESUMED) {
                     (message, steps) = (text, 0);
                 }
             }

@@ -212,27 +212,116 @@ async fn a_task_whose_tool_a_crash_cut_fails_and_does_it_not_again() {
     let dir = scratch_dir();
     let journal = with_bad_tools(&dir);
     let mut phoenix = Phoenix::start_in(&dir, &[]);
-    let body = json!({ "agent_id": "bold", "name": "Hang", "input": "/tool hang" }).to_string();
-    let request = format!(
-        "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: \
-         {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let (head, body) = phoenix.server().request(&request).await;
-    assert!(head.contains("201"), "{head}");
-    let task: Value = serde_json::from_str(&body).expect("JSON");
-    let path = format!("/api/v1/tasks/{}", task["task_id"].as_str().expect("an id"));
+    let id = create_task(phoenix.server(), "bold", "/tool hang").await;
     until_called(&journal, "hang").await;
 
     phoenix.crash();
 
-    let mut task = Value::Null;
-    until("the end of the task", async || {
-        task = serde_json::from_str(&phoenix.server().get(&path).await.1).expect("JSON");
-        task["status"] == "failed"
+    let task = until_task(phoenix.server(), &id, "failed").await;
+    assert_eq!(task["error"]["code"], "interrupted", "{task}");
+    assert_eq!(count(&journal, "\"name\":\"hang\""), 1);
+}
+
+async fn post(server: &Server, path: &str, body: &str) -> (String, Value) {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: \
+         {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let (head, body) = server.request(&request).await;
+    (head, serde_json::from_str(&body).expect("JSON"))
+}
+
+async fn create_task(server: &Server, agent: &str, input: &str) -> String {
+    let body = json!({ "agent_id": agent, "name": "A task", "input": input }).to_string();
+    let (head, task) = post(server, "/api/v1/tasks", &body).await;
+    assert!(head.contains("201"), "{head}");
+    task["task_id"].as_str().expect("an id").to_owned()
+}
+
+async fn task(server: &Server, id: &str) -> Value {
+    serde_json::from_str(&server.get(&format!("/api/v1/tasks/{id}")).await.1).expect("JSON")
+}
+
+async fn until_task(server: &Server, id: &str, status: &str) -> Value {
+    let mut now = Value::Null;
+    until(&format!("{id} to be {status}"), async || {
+        now = task(server, id).await;
+        now["status"] == status
     })
     .await;
-    assert_eq!(task["error"]["code"], "interrupted", "{task}");
+    now
+}
+
+#[tokio::test]
+async fn a_task_that_is_cancelled_as_the_server_comes_back_does_not_run_on() {
+    let mut phoenix = Phoenix::start(&[]);
+    for _ in 0..5 {
+        let id = create_task(phoenix.server(), "worker", "/steps 10 300").await;
+        until_task(phoenix.server(), &id, "running").await;
+
+        phoenix.crash();
+        let (head, answer) = post(phoenix.server(), &format!("/api/v1/tasks/{id}/cancel"), "").await;
+
+        assert!(head.contains("200"), "{head} {answer}");
+        assert_eq!(answer["status"], "cancelled", "{answer}");
+        let mut client = phoenix.server().client().await;
+        let log = client.history(&id).await;
+        assert_eq!(log.iter().filter(|event| event["type"] == "task_cancelled").count(), 1);
+        assert_well_formed(&log);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_holds_through_a_question_and_a_restart() {
+    let dir = scratch_dir();
+    let agents = "[[agents]]
+        id = \"careful\"
+        name = \"Careful\"
+        model = \"demo\"
+        tools = [\"report_progress\", { name = \"clock\", approval = \"ask\" }]
+        ";
+    std::fs::write(dir.join("agents.toml"), agents).expect("a file can be written");
+    let mut phoenix = Phoenix::start_in(&dir, &[]);
+    for round in 0..2 {
+        let id = create_task(phoenix.server(), "careful", "/tool clock").await;
+        let mut call = Value::Null;
+        until("the question", async || {
+            let mut client = phoenix.server().client().await;
+            call = snapshot(&mut client, &id).await["approvals"][0]["tool_call_id"].clone();
+            call.is_string()
+        })
+        .await;
+        let (_, paused) = post(phoenix.server(), &format!("/api/v1/tasks/{id}/pause"), "").await;
+        assert_eq!(paused["pausing"], true, "{paused}");
+
+        if round == 0 {
+            phoenix.crash()
+        } else {
+            phoenix.restart().await
+        };
+
+        let mut client = phoenix.server().client().await;
+        client.must(approval(&id, call.as_str().expect("an id"), "approve")).await;
+        until_task(phoenix.server(), &id, "paused").await;
+        post(phoenix.server(), &format!("/api/v1/tasks/{id}/resume"), "").await;
+        until_task(phoenix.server(), &id, "completed").await;
+        assert_well_formed(&client.history(&id).await);
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_tool_an_orderly_stop_cut_fails_as_well() {
+    let dir = scratch_dir();
+    let journal = with_bad_tools(&dir);
+    let mut phoenix = Phoenix::start_in(&dir, &[("DUOLOGUE_DRAIN_SECS", "0")]);
+    let id = create_task(phoenix.server(), "bold", "/tool hang").await;
+    until_called(&journal, "hang").await;
+
+    phoenix.restart().await;
+
+    let failed = until_task(phoenix.server(), &id, "failed").await;
+    assert_eq!(failed["error"]["code"], "interrupted", "{failed}");
     assert_eq!(count(&journal, "\"name\":\"hang\""), 1);
 }
 

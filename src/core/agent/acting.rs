@@ -18,6 +18,7 @@ use crate::core::{
     pace::Permits,
     ports::{ToolCall, ToolOutput},
     run::{Input, MAX_ANSWER_BYTES, Run},
+    shared_state::SharedState,
     toolbox::{Toolbox, Toolset},
 };
 
@@ -39,6 +40,20 @@ pub(super) struct Acting {
     /// One is on its way to the log.
     changing: bool,
     progress: Reported,
+}
+
+impl Acting {
+    /// The clients whose changes of the document wait.
+    pub(super) fn give_up_changes(&mut self) -> Vec<ReplyTo> {
+        let mut replies = Vec::new();
+        for change in std::mem::take(&mut self.changes) {
+            match change {
+                StateChange::OfClient { reply, .. } => replies.push(reply),
+                change @ StateChange::OfTool { .. } => self.changes.push_back(change),
+            }
+        }
+        replies
+    }
 }
 
 /// What a task's agent has said of how far it has come.
@@ -105,15 +120,8 @@ impl Agent {
     /// What the model is told beside the conversation: the tools, and the document as it is now.
     fn extra(&self, toolset: &Toolset) -> Extra {
         let shared = &self.state.shared;
-        let has_state = shared.version > 0;
-        let system = if has_state {
-            format!(
-                "The document that this session shares, at version {}. People may change it as well as you.\n{}",
-                shared.version, shared.value
-            )
-        } else {
-            String::new()
-        };
+        let window = self.profile.as_ref().map_or(0, |profile| profile.card.context_window);
+        let system = if shared.version > 0 { told_of(shared, window) } else { String::new() };
         Extra { tokens: estimate_tokens(&system) + toolset.tokens, system }
     }
 
@@ -198,17 +206,37 @@ impl Agent {
         if let Err(problem) = self.find_asked(&settlement.tool_call_id) {
             return reply.refuse(problem);
         }
-        let toolset = self.list_tools();
-        ctx.spawn(toolset.into_actor(self).map(move |toolset, agent, ctx| {
-            let checked = match agent.find_asked(&settlement.tool_call_id) {
-                Ok(call) => check_args(&toolset, call, settlement.args.as_ref()),
-                Err(problem) => Err(problem),
-            };
-            match checked {
-                Ok(()) => agent.settle_checked(caller, settlement, reply, ctx),
-                Err(problem) => reply.refuse(problem),
-            }
+        if self.acting.toolset.is_some() {
+            return self.settle_with_args(caller, settlement, reply, ctx);
+        }
+        // After a restart the tools are not known yet.
+        let mut listing = self.list_tools();
+        if let Some(toolset) = poll_once(&mut listing) {
+            self.acting.toolset = Some(toolset);
+            return self.settle_with_args(caller, settlement, reply, ctx);
+        }
+        ctx.spawn(listing.into_actor(self).map(move |toolset, agent, ctx| {
+            agent.acting.toolset.get_or_insert(toolset);
+            agent.settle_with_args(caller, settlement, reply, ctx);
         }));
+    }
+
+    fn settle_with_args(
+        &mut self,
+        caller: Caller,
+        settlement: Settlement,
+        reply: ReplyTo,
+        ctx: &mut Context<Self>,
+    ) {
+        let toolset = self.toolset();
+        let checked = match self.find_asked(&settlement.tool_call_id) {
+            Ok(call) => check_args(&toolset, call, settlement.args.as_ref()),
+            Err(problem) => Err(problem),
+        };
+        match checked {
+            Ok(()) => self.settle_checked(caller, settlement, reply, ctx),
+            Err(problem) => reply.refuse(problem),
+        }
     }
 
     fn settle_checked(
@@ -344,7 +372,7 @@ impl Agent {
                     vec![Durable::StatePatched { version, patch: Box::new(patch) }],
                 )
             }
-            Err(problem) => (Err(problem), Vec::new()),
+            Err(problem) => (Err(bounded_problem(problem)), Vec::new()),
         };
         self.feed_run(run_id, Input::ToolEnded { tool_call_id, outcome, done }, ctx);
     }
@@ -412,6 +440,24 @@ fn in_command(mut problem: Problem) -> Problem {
         problem.message.insert_str(0, ARGS);
     }
     problem
+}
+
+/// What a model is told of the shared document: as much of it as takes half of the window at most.
+fn told_of(shared: &SharedState, context_window: u64) -> String {
+    let (version, json) = (shared.version, shared.value.to_string());
+    // Two bytes are a token at most.
+    let room = usize::try_from(context_window).unwrap_or(usize::MAX);
+    if json.len() <= room {
+        return format!(
+            "The document that this session shares, at version {version}. People may change it as well as you.\n{json}"
+        );
+    }
+    let shown = &json[..json.floor_char_boundary(room)];
+    format!(
+        "The document that this session shares, at version {version}, is too long to be shown whole ({} bytes); make \
+         it shorter. It begins:\n{shown}",
+        json.len()
+    )
 }
 
 fn no_such_tool(name: &str) -> Problem {

@@ -3,9 +3,16 @@
 //! One at a time, because a batch that the store refuses is tried again: another that was sent meanwhile could
 //! get in before it, and the end of a run before the end of one of its calls.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
 
-use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{ActorContext, ActorFuture, AsyncContext, Context};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
 
 use super::{Agent, STORE_REFUSES};
 use crate::core::{
@@ -39,6 +46,40 @@ struct Batch {
 }
 
 type Then = Box<dyn FnOnce(&mut Agent, &mut Context<Agent>)>;
+
+/// What has been published and not been answered, oldest first: outcomes are taken in the order of the log,
+/// whichever the agent hears of first.
+#[derive(Default)]
+pub(super) struct Published {
+    batches: VecDeque<(oneshot::Receiver<Result<Committed, Failed>>, ThenOutcome)>,
+    /// Outcomes are being taken.
+    taken: bool,
+}
+
+type ThenOutcome = Box<dyn FnOnce(&mut Agent, Result<Committed, Failed>, &mut Context<Agent>)>;
+
+/// Takes the outcomes of what was published, until there are none to come.
+struct Publishing;
+
+impl ActorFuture<Agent> for Publishing {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        agent: &mut Agent,
+        ctx: &mut Context<Agent>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        while let Some((outcome, _)) = agent.published.batches.front_mut() {
+            let Poll::Ready(outcome) = outcome.poll_unpin(task) else { return Poll::Pending };
+            if let Some((_, then)) = agent.published.batches.pop_front() {
+                agent.take_outcome(outcome.ok(), then, ctx);
+            }
+        }
+        agent.published.taken = false;
+        Poll::Ready(())
+    }
+}
 
 impl Outgoing {
     pub(super) fn is_empty(&self) -> bool {
@@ -76,25 +117,35 @@ impl Agent {
     ) {
         self.appending += 1;
         let outcome = self.bus.publish(&self.topic, Origin::Log, entries, commands);
-        ctx.spawn(outcome.into_actor(self).map(move |outcome, agent, ctx| {
-            agent.appending -= 1;
-            // The bus drops nothing unanswered but by its own end, and with it the process ends.
-            let Ok(outcome) = outcome else { return ctx.stop() };
-            if let Ok(Committed { events, .. }) = &outcome {
-                for event in events {
-                    agent.conversation.apply(event);
-                    agent.state.apply(event);
-                }
+        self.published.batches.push_back((outcome, Box::new(then)));
+        if !std::mem::replace(&mut self.published.taken, true) {
+            ctx.spawn(Publishing);
+        }
+    }
+
+    fn take_outcome(
+        &mut self,
+        outcome: Option<Result<Committed, Failed>>,
+        then: ThenOutcome,
+        ctx: &mut Context<Self>,
+    ) {
+        self.appending -= 1;
+        // The bus drops nothing unanswered but by its own end, and with it the process ends.
+        let Some(outcome) = outcome else { return ctx.stop() };
+        if let Ok(Committed { events, .. }) = &outcome {
+            for event in events {
+                self.conversation.apply(event);
+                self.state.apply(event);
             }
-            let is_conflict = matches!(&outcome, Err(Failed { error: AppendError::Conflict, .. }));
-            then(agent, outcome, ctx);
-            if is_conflict {
-                // Another wrote to this log: what is here is of no use. The manager loads it anew.
-                log::error!("session={}: the log is not where it was left", agent.session_id);
-                return ctx.stop();
-            }
-            agent.move_on(ctx);
-        }));
+        }
+        let is_conflict = matches!(&outcome, Err(Failed { error: AppendError::Conflict, .. }));
+        then(self, outcome, ctx);
+        if is_conflict {
+            // Another wrote to this log: what is here is of no use. The manager loads it anew.
+            log::error!("session={}: the log is not where it was left", self.session_id);
+            return ctx.stop();
+        }
+        self.move_on(ctx);
     }
 
     /// Publishes a batch that must get into the log, after those that came before. Those whose commands it carries
@@ -172,10 +223,14 @@ impl Agent {
         let problem = Problem::unavailable(STORE_REFUSES);
         let replies = answers.into_iter().map(|(reply, _)| reply).chain(self.stops.drain(..));
         let closing = self.closing.take().map(|closing| closing.reply);
-        if closing.is_some() {
-            self.closed = false;
-        }
-        let replies: Vec<_> = replies.chain(closing).chain(self.closing_too.drain(..)).collect();
+        let reopens = closing.is_some();
+        let changes = self.acting.give_up_changes();
+        let replies: Vec<_> =
+            replies.chain(changes).chain(closing).chain(self.closing_too.drain(..)).collect();
         replies.into_iter().for_each(|reply| reply.refuse(problem.clone()));
+        if reopens {
+            self.closed = false;
+            self.enqueue_task(true);
+        }
     }
 }

@@ -253,7 +253,8 @@ impl Bench {
         }
         let text = Some((self.run.step.message_id, self.run.step.text.clone()));
         let open_calls = log.conversation.open_calls();
-        log.append(crashed(run_id, "demo", text, open_calls));
+        let approvals = log.state.approvals.clone();
+        log.append(crashed(run_id, "demo", text, open_calls, &approvals));
         Self::new(log)
     }
 
@@ -615,9 +616,35 @@ fn a_call_that_was_being_made_is_not_made_again_after_a_crash() {
 }
 
 #[test]
+fn a_crash_tells_calls_that_were_made_from_those_that_nobody_had_allowed() {
+    let bench = asking(&["a", "b"]).crash();
+
+    let errors: Vec<_> = bench
+        .log
+        .events
+        .iter()
+        .filter_map(|event| match event.as_durable()? {
+            Durable::ToolCallEnded { outcome: Err(problem), .. } => problem.details["reason"].as_str(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(errors, ["unknown", "cancelled"]);
+}
+
+#[test]
+fn a_stop_of_the_server_does_not_know_what_a_call_has_done() {
+    for (reason, said) in [(EndReason::Shutdown, true), (EndReason::Stopped, false)] {
+        let mut bench = asking(&["a", "b"]);
+        bench.feed(Input::Stop(reason));
+        let (entries, _) = bench.pending.last().unwrap();
+        assert_eq!(entries.iter().filter(|entry| is_unknown(entry)).count(), usize::from(said), "{reason:?}");
+    }
+}
+
+#[test]
 fn a_pause_takes_effect_at_the_next_step() {
     let mut bench = Bench::started();
-    bench.feed(Input::Pause(true));
+    bench.feed(Input::Pause);
     bench.ask_for(call("a"));
     bench.end_model();
     bench.model_called = false;
@@ -754,7 +781,7 @@ fn play(steps: Vec<Step>) -> Log {
                 bench.now += APPROVAL_TIME;
                 bench.feed(Input::Reminded);
             }
-            Step::Pause => bench.feed(Input::Pause(true)),
+            Step::Pause => bench.feed(Input::Pause),
             Step::Resume => bench.feed(Input::Resume),
             Step::EndModel => bench.end_model(),
             Step::FailModel => bench.feed(Input::ModelFailed(failure())),
