@@ -30,7 +30,7 @@ test-ui: ui
 test-server: ui needs python tools
 	$(CARGO_TEST) --locked
 
-test-browser: ui needs chromium
+test-browser: ui needs tools chromium
 	cargo build --locked
 	npm --prefix tests run e2e
 

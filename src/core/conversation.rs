@@ -780,6 +780,28 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_goes_on_is_told_its_input_again_where_that_is_left_out() {
+        let mut log = Log::default();
+        let (first, second) = (RunId::new(), RunId::new());
+        let created = TaskChange::Created { name: "Count".into(), input: "count to ten".into() };
+        log.push(None, Durable::Task(Box::new(created)));
+        log.user(first, "count to ten");
+        log.push(Some(first), Durable::RunStarted { trigger: Trigger::Task });
+        log.respond(first, &"one ".repeat(200));
+        log.finish(first, Outcome::Interrupted, Some(EndReason::Crashed));
+        log.push(Some(second), Durable::RunStarted { trigger: Trigger::Resumed });
+
+        let extra = Extra::default();
+        let all = log.conversation.prompt(1_000_000, 0, &extra).unwrap().0.messages();
+        let (prompt, size) = log.conversation.prompt(100, 0, &extra).unwrap();
+
+        assert_eq!((all.len(), &all[0], &all[2]), (3, &user("count to ten"), &user(RESUMED)));
+        let retold = PromptMessage::User(vec!["count to ten".into(), RESUMED.into()]);
+        assert_eq!(prompt.messages(), [retold]);
+        assert!(size.omitted_messages > 0 && size.tokens <= 100);
+    }
+
+    #[test]
     fn a_message_cleared_from_the_queue_never_enters_it() {
         let mut log = Log::default();
         let cleared = RunId::new();
