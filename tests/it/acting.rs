@@ -293,7 +293,11 @@ async fn a_pause_holds_through_a_question_and_a_restart() {
         })
         .await;
         let (_, paused) = post(phoenix.server(), &format!("/api/v1/tasks/{id}/pause"), "").await;
-        assert_eq!(paused["pausing"], true, "{paused}");
+        assert_eq!(
+            (&paused["pausing"], &paused["waiting_approval"]),
+            (&json!(true), &json!(true)),
+            "{paused}"
+        );
 
         if round == 0 {
             phoenix.crash()

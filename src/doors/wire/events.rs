@@ -460,6 +460,8 @@ pub struct Task<'a> {
     status: &'static str,
     /// It is to be paused at its next step.
     pausing: bool,
+    /// It goes on once somebody has allowed or denied a call.
+    waiting_approval: bool,
     /// 0 to 1.
     progress: Option<f64>,
     message: Option<&'a str>,
@@ -853,6 +855,7 @@ impl<'a> Task<'a> {
             input: &task.input,
             status: task_status_name(task.status),
             pausing: task.pausing,
+            waiting_approval: record.status == SessionStatus::WaitingApproval,
             progress: task.progress.progress,
             message: task.progress.message.as_deref(),
             confidence: task.progress.confidence,

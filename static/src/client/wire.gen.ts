@@ -157,6 +157,10 @@ input: string, status: TaskStatus,
  */
 pausing: boolean, 
 /**
+ * It goes on once somebody has allowed or denied a call.
+ */
+waiting_approval: boolean, 
+/**
  * 0 to 1.
  */
 progress: number | null, message: string | null, 

@@ -127,6 +127,7 @@ export function task(more: Partial<Task> = {}): Task {
     input: 'all of it',
     status: 'pending',
     pausing: false,
+    waiting_approval: false,
     progress: null,
     message: null,
     confidence: null,

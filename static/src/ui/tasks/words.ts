@@ -12,7 +12,10 @@ export const STATUSES: readonly TaskStatus[] = [
   'cancelled',
 ];
 
-export function statusWord({ status, pausing }: Pick<Task, 'status' | 'pausing'>): string {
+type Shown = Pick<Task, 'status' | 'pausing' | 'waiting_approval'>;
+
+export function statusWord({ status, pausing, waiting_approval: asks }: Shown): string {
+  if (status === 'running' && asks) return 'Needs approval';
   if (status === 'running' && pausing) return 'Pausing…';
   return STATUS_WORDS[status];
 }
