@@ -75,11 +75,11 @@ python:
 
 # Disks that are full, frozen and read-only, and clocks that jump, are made with tools of the system.
 tools:
-	@( for tool in faketime mkfs.ext4 chattr unshare fsfreeze prlimit; do \
+	@( for tool in faketime mkfs.ext4 chattr unshare fsfreeze prlimit script; do \
 		command -v $$tool >/dev/null || exit 1; \
 	done ) || { \
 		echo "The tests of faults need faketime, e2fsprogs and util-linux; installing them from the packages of the system."; \
-		apt-get update && apt-get install -y --no-install-recommends faketime e2fsprogs util-linux; \
+		apt-get update && apt-get install -y --no-install-recommends faketime e2fsprogs util-linux bsdutils; \
 	}
 
 chromium:

@@ -50,6 +50,40 @@ fn a_script_gets_an_answer_for_each_line() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
+/// In a terminal, which `script` of util-linux stands in for.
+#[test]
+fn a_call_that_waits_is_asked_about_and_answered_in_the_terminal() {
+    let server = Server::start();
+    let chat = format!("'{}' chat clerk --url {}", env!("CARGO_BIN_EXE_duologue"), url(&server));
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--flush", "--command", &chat, "/dev/null"])
+        .current_dir(scratch_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script starts");
+    let mut keys = script.stdin.take().expect("a pipe");
+    let mut screen = BufReader::new(script.stdout.take().expect("a pipe")).lines();
+    let mut shown = |what: &str| screen.by_ref().map_while(Result::ok).any(|line| line.contains(what));
+
+    assert!(shown("send `/tool clock`"));
+    keys.write_all(b"/tool clock\n").expect("it reads");
+    assert!(shown("allow clock?"));
+    keys.write_all(b"perhaps\n").expect("it reads");
+    assert!(shown("allow clock?"));
+    keys.write_all(b"n not now\n").expect("it reads");
+    assert!(shown("denied by local"));
+    assert!(shown("not now"));
+    keys.write_all(b"/tool clock\n").expect("it reads");
+    assert!(shown("allow clock?"));
+    keys.write_all(b"y\n").expect("it reads");
+    assert!(shown("approved by local"));
+    assert!(shown("unix_seconds"));
+    // Ctrl-D, as a terminal has it.
+    keys.write_all(&[4]).expect("it reads");
+    assert_eq!(script.wait().expect("it ends").code(), Some(0));
+}
+
 #[test]
 fn without_an_agent_the_first_is_talked_to() {
     let server = Server::start();
