@@ -505,14 +505,14 @@ async fn a_request_has_nothing_to_do_with_sockets_that_have_no_name() {
     assert_eq!(reply["ok"], true, "{reply}");
     frontend.next_where("its session", |frame| frame["type"] == "subscribe_ack").await;
 
-    let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
-    let task = json!({ "agent_id": "worker", "name": "a", "input": "/think 3600000" }).to_string();
-    let created = api.send(Method::POST, "", &headers, &task).await.ok(201);
-
-    let id = created["task_id"].as_str().expect("an id");
-    let of_task = |frame: &Value| frame.to_string().contains(id) && frame["type"] != "session_list_changed";
+    let id = api.create("a", "/think 3600000").await;
+    let of_task = |frame: &Value| frame.to_string().contains(&id) && frame["type"] != "session_list_changed";
     let seen: Vec<_> = frontend.so_far().await.into_iter().filter(of_task).collect();
     assert!(seen.is_empty(), "{seen:?}");
+
+    let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+    let task = json!({ "agent_id": "worker", "name": "b", "input": "/think 3600000" }).to_string();
+    api.send(Method::POST, "", &headers, &task).await.ok(201);
 }
 
 // ---- the life of a task ----
