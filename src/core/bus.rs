@@ -44,6 +44,9 @@ use super::{
 /// An event's encoded form is given up so long, or twice as long, after it was delivered.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Of so many people it is remembered, while a topic waits for the store, whether they are typing.
+const MAX_WAITING_TYPING: usize = 64;
+
 // ---- messages ----
 
 /// Appends a batch of durable events to a topic and delivers it. Sent by [`Bus::publish`].
@@ -96,6 +99,15 @@ struct Show {
     run_id: Option<RunId>,
     events: Vec<Ephemeral>,
     permits: Permits,
+}
+
+/// Shows that somebody is typing, or no longer is. Sent by [`Bus::show_typing`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ShowTyping {
+    topic: Topic,
+    by: Caller,
+    typing: bool,
 }
 
 /// An agent is going to publish to the topic: it stays in memory until released. Answered once all that was
@@ -272,6 +284,13 @@ impl Bus {
         self.0.do_send(Show { topic: topic.clone(), run_id, events, permits });
     }
 
+    /// Shows that somebody is typing, or no longer is, after what was published before. Where that waits, only the
+    /// last word of each is kept, and of so many at most.
+    #[expect(clippy::disallowed_methods, reason = "bounded by what each socket may have in flight")]
+    pub fn show_typing(&self, topic: &Topic, by: Caller, typing: bool) {
+        self.0.do_send(ShowTyping { topic: topic.clone(), by, typing });
+    }
+
     /// Saves the next piece of a message that is still streaming, after all that was published before it.
     #[expect(clippy::disallowed_methods, reason = "each agent has one at a time")]
     pub fn save(&self, checkpoint: Checkpoint) -> oneshot::Receiver<Result<(), StoreError>> {
@@ -416,6 +435,12 @@ impl EventBus {
             match state.waiting.pop_front() {
                 Some(Waiting::Batch(batch)) => self.append(topic, batch, ctx),
                 Some(Waiting::Show(show)) => self.deliver_ephemeral(show),
+                Some(Waiting::Typing(by, typing)) => {
+                    let Caller { principal: author, client_id } = by;
+                    let events = vec![Ephemeral::Typing { author, client_id, typing }];
+                    let (topic, permits) = (topic.clone(), Permits::default());
+                    self.deliver_ephemeral(Show { topic, run_id: None, events, permits });
+                }
                 Some(Waiting::Save(checkpoint, saved)) => self.save(checkpoint, saved),
                 // Whoever asked may have gone.
                 Some(Waiting::Attach(attach, reply)) => {
@@ -803,6 +828,18 @@ impl Handler<Show> for EventBus {
         if self.topics.contains_key(&show.topic) {
             let topic = show.topic.clone();
             self.enqueue(&topic, Waiting::Show(show), ctx);
+        }
+    }
+}
+
+impl Handler<ShowTyping> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, ShowTyping { topic, by, typing }: ShowTyping, ctx: &mut Self::Context) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        state.waiting.retain(|item| !item.is_typing_of(|person| *person == by));
+        if state.waiting.iter().filter(|item| item.is_typing_of(|_| true)).count() < MAX_WAITING_TYPING {
+            self.enqueue(&topic, Waiting::Typing(by, typing), ctx);
         }
     }
 }

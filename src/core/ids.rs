@@ -173,6 +173,13 @@ impl Principal {
     }
 }
 
+impl ClientId {
+    /// What requests over HTTP have in the place of a client's name. No socket can be called so.
+    pub fn of_requests() -> Self {
+        Self("\u{1}requests".into())
+    }
+}
+
 impl SessionId {
     /// Joins an agent's id and a number of at least three digits.
     pub fn new(agent: &AgentId, number: u64) -> Self {
@@ -346,6 +353,7 @@ mod tests {
             assert!(text.parse::<AgentId>().is_err(), "{text:?}");
         }
         assert!("a\nb".parse::<CommandId>().is_err());
+        assert!(ClientId::of_requests().as_str().parse::<ClientId>().is_err());
     }
 
     #[test]

@@ -21,10 +21,9 @@ use super::{
     completions::{Completes, Completing, Completions},
     end_process_if_panicking,
     error::{ErrorCode, Problem},
-    event::{CloseReason, Durable, Entry, Ephemeral, Event, ForkedFrom, TaskChange, Timestamp},
+    event::{CloseReason, Durable, Entry, Event, ForkedFrom, TaskChange, Timestamp},
     fork,
     ids::{AgentId, Epoch, Principal, Seq, SessionId, Topic},
-    pace::Permits,
     ports::{AppendError, Fork, InvitedFrom, PageLimit, ReadFrom, Remembered, Store, StoreError},
     profile::{AgentProfile, Profiles},
     restore::{Restored, restore},
@@ -748,9 +747,7 @@ impl AgentManager {
                 reply.refuse(Problem::session_closed(&session_id));
             }
             Ok(Some(_)) => {
-                let Caller { principal: author, client_id } = caller;
-                let shown = vec![Ephemeral::Typing { author, client_id, typing }];
-                manager.bus.show(&Topic::Session(session_id), None, shown, Permits::default());
+                manager.bus.show_typing(&Topic::Session(session_id), caller, typing);
                 reply.done(Done::Noted);
             }
             Ok(None) => reply.refuse(Problem::session_not_found(session_id.as_str())),

@@ -69,6 +69,8 @@ impl SharedState {
             return Err(Problem::new(ErrorCode::Conflict, message).with(details));
         }
         let Patch(operations) = serde_json::from_value(patch.clone()).map_err(|error| {
+            // It repeats what it does not know.
+            let error = short(&error.to_string());
             Problem::invalid_field("data.patch", format!("a JSON Patch (RFC 6902), a list: {error}"))
         })?;
         if operations.is_empty() || operations.len() > MAX_OPERATIONS {
@@ -123,7 +125,8 @@ fn added<'a>(value: &'a Value, operation: &'a PatchOperation) -> Option<(&'a Poi
 }
 
 fn does_not_apply(index: usize, error: &json_patch::PatchError) -> Problem {
-    let details = json!({ "field": "data.patch", "operation": index, "path": error.path.as_str() });
+    let path = short(error.path.as_str());
+    let details = json!({ "field": "data.patch", "operation": index, "path": path });
     let (code, why) = match error.kind {
         PatchErrorKind::TestFailed => (ErrorCode::Conflict, "the test fails"),
         PatchErrorKind::InvalidFromPointer => (ErrorCode::InvalidField, "there is nothing at \"from\""),
@@ -132,10 +135,14 @@ fn does_not_apply(index: usize, error: &json_patch::PatchError) -> Problem {
         }
         _ => (ErrorCode::InvalidField, "there is no such place in the document"),
     };
-    let path = error.path.as_str();
     let message =
         format!("the patch does not apply: operation {index}, path {path:?}: {why}; nothing was changed");
     Problem::new(code, message).with(details)
+}
+
+/// As much of a patch as goes back in a problem.
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 fn too_large(bytes: usize) -> Problem {
@@ -145,7 +152,7 @@ fn too_large(bytes: usize) -> Problem {
 }
 
 /// Bytes of a value as JSON.
-fn json_bytes(value: &Value) -> usize {
+pub fn json_bytes(value: &Value) -> usize {
     /// Counts what is written to it.
     struct Count(usize);
     impl std::io::Write for Count {
@@ -233,6 +240,23 @@ mod tests {
         for patch in [json!({}), json!("x"), json!([{ "op": "grow", "path": "" }]), json!([]), json!(null)] {
             let problem = state(json!({})).patched(&patch, None).unwrap_err();
             assert_eq!(problem.code, ErrorCode::InvalidField, "{patch}");
+        }
+    }
+
+    #[test]
+    fn a_problem_does_not_repeat_what_is_long() {
+        let long = format!("/{}", "x".repeat(10_000));
+        for patch in [
+            json!([{ "op": "remove", "path": long }]),
+            json!([{ "op": "move", "from": long, "path": "/a" }]),
+            json!([{ "op": "test", "path": long, "value": 1 }]),
+            json!([{ "op": "remove", "path": long[1..] }]),
+            json!([{ "op": long, "path": "" }]),
+            json!([{ "op": "add", "path": "" , "value": 1, long.as_str(): 1 }, long]),
+        ] {
+            let problem = state(json!({})).patched(&patch, None).unwrap_err();
+            let length = problem.message.len() + problem.details.to_string().len();
+            assert!(length < 1_000, "{length}: {}", &problem.message[..200]);
         }
     }
 

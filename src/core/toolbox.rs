@@ -1,7 +1,7 @@
 //! The tools of one session: those of its agent's sources, under names that models can tell apart.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -93,7 +93,8 @@ impl Toolset {
         let chosen = groups.iter().zip(lists).flat_map(|(group, specs)| {
             specs.iter().filter_map(move |spec| Some((group, spec, group.choice.of(&spec.name)?)))
         });
-        let (mut tools, mut specs, mut names) = (Vec::new(), Vec::new(), HashSet::new());
+        let names = Names::of(groups, lists);
+        let (mut tools, mut specs, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
         let (mut all_tokens, mut left_out) = (0, 0);
         for (group, spec, approval) in chosen {
             let tokens = spec_tokens(spec);
@@ -101,8 +102,12 @@ impl Toolset {
                 left_out += 1;
                 continue;
             }
+            let shown = names.shown(&group.origin, &spec.name);
+            // Else its source has listed it twice.
+            if !taken.insert(shown.clone()) {
+                continue;
+            }
             all_tokens += tokens;
-            let shown = free_name(&spec.name, &group.origin, &mut names);
             specs.push(ToolSpec { name: shown.clone(), ..spec.clone() });
             tools.push(Offered {
                 shown,
@@ -136,44 +141,177 @@ fn spec_tokens(spec: &ToolSpec) -> u64 {
         + estimate_tokens(&spec.parameters.to_string())
 }
 
-/// A name that providers take and no other tool has.
-fn free_name(name: &str, origin: &str, taken: &mut HashSet<String>) -> String {
-    let plain = |name: &str| -> String {
-        let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
-        name.chars()
-            .take(MAX_NAME)
-            .map(|character| if allowed(character) { character } else { '_' })
-            .collect()
-    };
-    let server = origin.rsplit(':').next().unwrap_or_default();
-    let candidates = [plain(name), plain(&format!("{server}_{name}"))].into_iter();
-    let numbered = (2..).map(|number: u32| {
-        let number = number.to_string();
-        let name: String = plain(name).chars().take(MAX_NAME - number.len() - 1).collect();
-        format!("{name}_{number}")
+/// The names under which a model is told of tools: such as providers take, and each another.
+///
+/// A name means the same tool whatever servers are up: a call may have been allowed long before it is made. So of
+/// other servers, only that they are there counts, not what they list.
+struct Names<'a> {
+    /// The servers that the agent has tools of.
+    servers: Vec<&'a str>,
+    /// The tools that are always there. They keep their names.
+    built_in: HashSet<&'a str>,
+    /// How many tools of each source would have a name.
+    alike: BTreeMap<(&'a str, String), usize>,
+}
+
+impl<'a> Names<'a> {
+    fn of(groups: &'a [Group], lists: &'a [Arc<[ToolSpec]>]) -> Self {
+        let servers = groups.iter().filter_map(|group| server_of(&group.origin)).collect();
+        let built_in = groups.iter().zip(lists).filter(|(group, _)| server_of(&group.origin).is_none());
+        let built_in = built_in.flat_map(|(_, specs)| specs.iter().map(|spec| spec.name.as_str())).collect();
+        let mut names = Self { servers, built_in, alike: BTreeMap::new() };
+        for (group, specs) in groups.iter().zip(lists) {
+            for spec in specs.iter() {
+                let wanted = names.wanted(&group.origin, &spec.name);
+                *names.alike.entry((&group.origin, cut(&wanted, MAX_NAME))).or_default() += 1;
+            }
+        }
+        names
+    }
+
+    /// A tool of the only server has its own name; one of several servers has that of its server before it.
+    fn wanted(&self, origin: &str, name: &str) -> String {
+        match server_of(origin) {
+            Some(server) if self.servers.len() > 1 || self.built_in.contains(plain(name).as_str()) => {
+                plain(&format!("{server}_{name}"))
+            }
+            _ => plain(name),
+        }
+    }
+
+    fn shown(&self, origin: &'a str, name: &str) -> String {
+        let wanted = self.wanted(origin, name);
+        let short = cut(&wanted, MAX_NAME);
+        let is_alike = self.alike.get(&(origin, short.clone())).is_some_and(|count| *count > 1);
+        // The server `a` may list `b_c`, and the server `a_b` may list `c`.
+        let may_be_others = server_of(origin).is_some_and(|own| {
+            let mut others = self.servers.iter().filter(|server| **server != own);
+            others.any(|other| wanted.starts_with(&format!("{other}_")))
+                || self.built_in.contains(short.as_str())
+        });
+        if short.is_empty() || is_alike || may_be_others {
+            return marked(&wanted, origin, name);
+        }
+        short
+    }
+}
+
+/// The server that a source is; none is the one that is built in.
+fn server_of(origin: &str) -> Option<&str> {
+    origin.strip_prefix("mcp:")
+}
+
+/// A name of letters that providers take.
+fn plain(name: &str) -> String {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
+    name.chars().map(|character| if allowed(character) { character } else { '_' }).collect()
+}
+
+fn cut(name: &str, length: usize) -> String {
+    name.chars().take(length).collect()
+}
+
+/// A name that only this tool of this source has.
+fn marked(wanted: &str, origin: &str, name: &str) -> String {
+    // FNV-1a: the same in every process, and in every version of this one.
+    let bytes = origin.bytes().chain([0]).chain(name.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    let mut free = candidates.chain(numbered).filter(|name| !name.is_empty() && !taken.contains(name));
-    let name = free.next().unwrap_or_default();
-    taken.insert(name.clone());
-    name
+    let mark = format!("{:08x}", hash >> 32);
+    format!("{}_{mark}", cut(wanted, MAX_NAME - mark.len() - 1))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, future::BoxFuture};
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::core::{error::Problem, ports::ToolOutput};
+
+    struct Nothing;
+
+    impl Tools for Nothing {
+        fn list(&self) -> BoxFuture<'static, Arc<[ToolSpec]>> {
+            async { Arc::default() }.boxed()
+        }
+
+        fn call(&self, _: &str, _: Value) -> BoxFuture<'static, Result<ToolOutput, Problem>> {
+            async { Err(Problem::internal()) }.boxed()
+        }
+
+        fn check(&self, _: &str, _: &Value) -> Result<(), Problem> {
+            Ok(())
+        }
+    }
+
+    /// The names that a model is told, of sources with these tools.
+    fn shown(sources: &[(&str, &[&str])]) -> Vec<String> {
+        let groups = sources.iter().map(|(origin, _)| Group {
+            tools: Arc::new(Nothing),
+            origin: (*origin).to_owned(),
+            choice: ToolChoice { others: Some(Approval::NotNeeded), named: BTreeMap::new() },
+        });
+        let spec = |name: &&str| ToolSpec {
+            name: (*name).to_owned(),
+            description: String::new(),
+            parameters: json!({}),
+        };
+        let lists: Vec<Arc<[ToolSpec]>> =
+            sources.iter().map(|(_, names)| names.iter().map(spec).collect()).collect();
+        let toolset = Toolset::of(&groups.collect::<Vec<_>>(), &lists, u64::MAX);
+        toolset.specs().iter().map(|spec| spec.name.clone()).collect()
+    }
+
+    #[test]
+    fn tools_of_one_server_have_their_own_names_those_of_several_its_name_too() {
+        let built_in = ("builtin", &["clock", "suggest"][..]);
+        let one = shown(&[built_in, ("mcp:files", &["read_file", "clock"])]);
+        let two = shown(&[built_in, ("mcp:files", &["read_file"]), ("mcp:docs", &["read_file", "find"])]);
+
+        assert_eq!(one, ["clock", "suggest", "read_file", "files_clock"]);
+        assert_eq!(two, ["clock", "suggest", "files_read_file", "docs_read_file", "docs_find"]);
+    }
+
+    #[test]
+    fn a_name_means_the_same_tool_whatever_servers_are_up() {
+        let long = "x".repeat(100);
+        let sources = [
+            ("mcp:a", &["read_file", "b_c", "b c"][..]),
+            ("mcp:a_b", &["read_file", "c", "d.e", "d_e"][..]),
+            ("builtin", &["clock", "a_clock"]),
+            ("mcp:other", &["clock", "read_file", &long][..]),
+            ("mcp:clock", &["read_file"]),
+        ];
+        let all = shown(&sources);
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 13, "{all:?}");
+
+        for down in [0, 1, 3, 4] {
+            let mut some = sources;
+            some[down].1 = &[];
+            let before: usize = sources[..down].iter().map(|(_, names)| names.len()).sum();
+            let expected = [&all[..before], &all[before + sources[down].1.len()..]].concat();
+            assert_eq!(shown(&some), expected, "without {}", sources[down].0);
+        }
+    }
 
     #[test]
     fn names_are_such_as_providers_take_and_each_is_another() {
-        let mut taken = HashSet::new();
-        let mut name = |name: &str, origin: &str| free_name(name, origin, &mut taken);
+        let long = "x".repeat(100);
+        let longer = "x".repeat(101);
+        let tools = ["a.b/c d", "a_b/c d", "web.search", &long, &longer, "", "größe", "a.b/c d"];
 
-        assert_eq!(name("read_file", "mcp:files"), "read_file");
-        assert_eq!(name("read_file", "mcp:docs"), "docs_read_file");
-        assert_eq!(name("read_file", "mcp:docs"), "read_file_2");
-        assert_eq!(name("a.b/c d", "mcp:docs"), "a_b_c_d");
-        let long = name(&"x".repeat(100), "mcp:docs");
-        assert_eq!(long.len(), 64);
-        let other = name(&"x".repeat(100), "mcp:docs");
-        assert!(other.len() <= 64 && other != long, "{other}");
+        let names = shown(&[("mcp:docs", &tools)]);
+
+        let fits = |name: &String| {
+            (1..=MAX_NAME).contains(&name.len())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        };
+        assert!(names.iter().all(fits), "{names:?}");
+        assert_eq!(names.len(), 7, "one is listed twice: {names:?}");
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 7, "{names:?}");
+        assert!(names.contains(&"web_search".to_owned()), "{names:?}");
+        assert_eq!(names, shown(&[("mcp:docs", &tools)]));
     }
 }

@@ -17,7 +17,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::matches_query;
 use crate::core::{
     command::{CommandKey, Remember},
-    event::{Durable, Event, Timestamp},
+    event::{Durable, Event, TaskChange, Timestamp},
     ids::{Epoch, MessageId, Principal, RunId, Seq, SessionId, Topic, random_tag},
     log::KEPT_EVENTS,
     ports::{
@@ -566,6 +566,13 @@ fn may_be_refused(event: &Event) -> bool {
     match event.as_durable() {
         Some(Durable::SessionCreated { .. } | Durable::UserMessage { .. }) => true,
         Some(Durable::SessionUpdated { .. } | Durable::StatePatched { .. }) => event.run_id.is_none(),
+        Some(Durable::Task(change)) => {
+            let by_client = matches!(
+                **change,
+                TaskChange::Renamed { .. } | TaskChange::Pausing | TaskChange::Paused | TaskChange::Resumed
+            );
+            by_client && event.run_id.is_none()
+        }
         _ => false,
     }
 }

@@ -77,6 +77,8 @@ pub struct McpSource {
     known: Arc<Known>,
     /// The one that sessions share, unless each has its own.
     shared: Option<Arc<Server>>,
+    /// Where each session has its own, the one that is started to see what tools there are, until that is known.
+    scout: Option<Arc<Server>>,
     /// Those of sessions, to be ended with the source.
     of_sessions: Mutex<Vec<Weak<Server>>>,
 }
@@ -91,10 +93,14 @@ impl McpSource {
             count: Count::new(),
             known: Arc::default(),
             shared: None,
+            scout: None,
             of_sessions: Mutex::default(),
         };
-        if !source.options.per_session {
-            source.shared = Some(source.server());
+        let server = Some(source.server());
+        if source.options.per_session {
+            source.scout = server;
+        } else {
+            source.shared = server;
         }
         source
     }
@@ -136,8 +142,8 @@ impl McpSource {
     pub async fn close(&self) {
         let of_sessions =
             std::mem::take(&mut *self.of_sessions.lock().unwrap_or_else(PoisonError::into_inner));
-        let servers: Vec<_> =
-            of_sessions.iter().filter_map(Weak::upgrade).chain(self.shared.clone()).collect();
+        let of_all = self.shared.iter().chain(&self.scout).cloned();
+        let servers: Vec<_> = of_sessions.iter().filter_map(Weak::upgrade).chain(of_all).collect();
         let count = self.count.clone();
         let work = async move {
             for server in servers {
@@ -159,22 +165,19 @@ impl ToolSource for McpSource {
     }
 
     fn describe(&self) -> BoxFuture<'static, Vec<ToolDescription>> {
-        let known = self.known.get();
-        let (server, is_shared) = match (&self.shared, &known) {
-            (Some(server), _) => (Some(server.clone()), true),
-            (None, Some(_)) => (None, false),
-            (None, None) => (Some(self.server()), false),
-        };
-        let known_later = self.known.clone();
+        let known = self.known.clone();
+        let (shared, scout) = (self.shared.clone(), self.scout.clone().filter(|_| known.get().is_none()));
         let work = async move {
-            let mut available = true;
-            if let Some(server) = server {
-                available = server.clone().listed().await.is_ok();
-                if !is_shared {
-                    server.close().await;
+            let available = match (shared, scout) {
+                (Some(shared), _) => shared.listed().await.is_ok(),
+                // All who ask wait for the same start, and after a failure for the same time.
+                (None, Some(scout)) => {
+                    scout.look().await;
+                    known.get().is_some()
                 }
-            }
-            let specs = known_later.get().map(|listed| listed.specs.clone()).unwrap_or_default();
+                (None, None) => true,
+            };
+            let specs = known.get().map(|listed| listed.specs.clone()).unwrap_or_default();
             specs.iter().map(|spec| ToolDescription { spec: spec.clone(), available }).collect()
         };
         let mut task = Task(self.runtime.spawn(work));

@@ -9,7 +9,7 @@ use reqwest::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Server, Socket, assert_contiguous, manage, scratch_dir, types, unique, until, within,
+    Client, Server, Socket, assert_contiguous, create, manage, scratch_dir, types, unique, until, within,
 };
 
 const MEMORY: &[(&str, &str)] = &[("DUOLOGUE_STORE", "memory:")];
@@ -490,6 +490,29 @@ async fn a_request_with_a_key_is_done_once() {
     }
     let twice = [("content-type", "application/json"), ("idempotency-key", "a"), ("idempotency-key", "b")];
     api.send(Method::POST, "", &twice, &task("x")).await.problem(422, "invalid_field");
+}
+
+#[tokio::test]
+async fn a_request_has_nothing_to_do_with_sockets_that_have_no_name() {
+    let server = Server::with(MEMORY);
+    let api = Api::of(&server);
+    let mut frontend = Socket::open(&server.url("/ws/frontend-api")).await;
+    let mut backend = Socket::open(&server.url("/ws/backend-api")).await;
+    let key = unique("key");
+    let mut command = create("helper");
+    command["message_id"] = key.as_str().into();
+    let reply = backend.ask(&command).await;
+    assert_eq!(reply["ok"], true, "{reply}");
+    frontend.next_where("its session", |frame| frame["type"] == "subscribe_ack").await;
+
+    let id = api.create("a", "/think 3600000").await;
+    let of_task = |frame: &Value| frame.to_string().contains(&id) && frame["type"] != "session_list_changed";
+    let seen: Vec<_> = frontend.so_far().await.into_iter().filter(of_task).collect();
+    assert!(seen.is_empty(), "{seen:?}");
+
+    let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+    let task = json!({ "agent_id": "worker", "name": "b", "input": "/think 3600000" }).to_string();
+    api.send(Method::POST, "", &headers, &task).await.ok(201);
 }
 
 // ---- the life of a task ----

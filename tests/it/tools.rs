@@ -261,6 +261,39 @@ async fn a_server_of_sessions_is_described_without_a_session() {
 }
 
 #[tokio::test]
+async fn however_many_ask_what_there_is_one_server_is_started() {
+    let dir = scratch_dir();
+    let (journal, starts, dead) = (dir.join("journal"), dir.join("starts"), dir.join("dead"));
+    let flags = [
+        format!("--journal={}", journal.display()),
+        format!("--starts={}", starts.display()),
+        format!("--dead-while={}", dead.display()),
+    ];
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let bed = Bed::misbehaving_with(&flags, |options| options.per_session = true);
+    let ask = async || join_all((0..10).map(|_| bed.source.describe())).await;
+    let count = || std::fs::read_to_string(&starts).map_or(0, |starts| starts.lines().count());
+    std::fs::write(&dead, "").expect("a file");
+
+    let described = within("failures", ask()).await;
+    assert!(described.iter().all(Vec::is_empty), "{described:?}");
+    // It is tried again after a second, and then after two: not once for each who asks.
+    assert!((1..=3).contains(&count()), "{}", count());
+
+    std::fs::remove_file(&dead).expect("a file");
+    let failed = count();
+    until("descriptions", async || ask().await.iter().all(|described| described.len() > 10)).await;
+    assert_eq!(count(), failed + 1);
+    let described = ask().await;
+    assert!(described.iter().flatten().all(|tool| tool.available), "{described:?}");
+    assert_eq!(count(), failed + 1);
+    let pid = std::fs::read_to_string(&starts).expect("starts").lines().last().map(str::parse::<u32>);
+    let pid = pid.expect("a start").expect("a pid");
+    until("its end", async || !runs(pid)).await;
+    within("the end", bed.source.close()).await;
+}
+
+#[tokio::test]
 async fn a_program_has_no_variables_but_those_that_it_is_given() {
     let bed = Bed::misbehaving_with(&[], |options| {
         let McpTransport::Program(program) = &mut options.transport else { panic!("a program") };

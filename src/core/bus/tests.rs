@@ -163,6 +163,51 @@ async fn nothing_is_delivered_before_its_commit() {
 }
 
 #[actix::test]
+async fn of_typing_only_the_last_word_waits_for_the_store() {
+    let fixture = Fixture::new();
+    let (_, probe) = fixture.connect("me").await;
+    fixture.create(&session(100), caller("me")).await;
+    probe.take();
+    let typing = |events: &[Arc<Event>]| -> Vec<(String, bool)> {
+        let typing = events.iter().filter_map(|event| match &event.body {
+            Body::Ephemeral(Ephemeral::Typing { client_id, typing, .. }) => {
+                Some((client_id.as_ref()?.to_string(), *typing))
+            }
+            _ => None,
+        });
+        typing.collect()
+    };
+
+    fixture.bus.show_typing(&session(100), caller("a"), true);
+    settle().await;
+    assert_eq!(typing(&probe.take_events()), [("a".to_owned(), true)], "nothing waits");
+
+    fixture.store.close_gate();
+    fixture.publish(&session(100), &["one"]);
+    for _ in 0..1000 {
+        fixture.bus.show_typing(&session(100), caller("a"), true);
+        fixture.bus.show_typing(&session(100), caller("b"), true);
+        fixture.bus.show_typing(&session(100), caller("a"), false);
+    }
+    settle().await;
+    assert!(probe.take().is_empty());
+    fixture.store.decide(Verdict::Append);
+    settle().await;
+    let events = probe.take_events();
+    assert_eq!(typing(&events), [("b".to_owned(), true), ("a".to_owned(), false)]);
+    assert_eq!(seqs(&events), [2]);
+
+    fixture.publish(&session(100), &["two"]);
+    for number in 0..1000 {
+        fixture.bus.show_typing(&session(100), caller(&format!("c{number}")), true);
+    }
+    settle().await;
+    fixture.store.decide(Verdict::Append);
+    settle().await;
+    assert_eq!(typing(&probe.take_events()).len(), MAX_WAITING_TYPING);
+}
+
+#[actix::test]
 async fn batches_behind_a_failure_fail_too_no_number_is_used_up_and_no_text_is_lost() {
     let fixture = Fixture::new();
     let (_, probe) = fixture.connect("me").await;

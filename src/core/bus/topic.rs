@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Attach, Attached, Batch, Deletion, Failed, Held, Show};
 use crate::core::{
+    command::Caller,
     event::{AgentStatus, Ephemeral, Event},
     ids::{ConnectionId, MessageId, RunId, Topic},
     log::Window,
@@ -41,6 +42,8 @@ pub(super) struct OpenText {
 pub(super) enum Waiting {
     Batch(Batch),
     Show(Show),
+    /// Whether this one is typing: the newest word of each.
+    Typing(Caller, bool),
     Save(Checkpoint, oneshot::Sender<Result<(), StoreError>>),
     Attach(Attach, oneshot::Sender<Result<Attached, StoreError>>),
     Hold(oneshot::Sender<Result<Held, StoreError>>),
@@ -93,10 +96,14 @@ impl Batch {
 }
 
 impl Waiting {
+    pub(super) fn is_typing_of(&self, is_of: impl FnOnce(&Caller) -> bool) -> bool {
+        matches!(self, Waiting::Typing(by, _) if is_of(by))
+    }
+
     pub(super) fn fail(self, error: &AppendError) {
         match self {
             Waiting::Batch(batch) => batch.fail(error.clone()),
-            Waiting::Show(_) => {}
+            Waiting::Show(_) | Waiting::Typing(..) => {}
             Waiting::Save(_, saved) => {
                 let _ = saved.send(Err(StoreError(error.to_string())));
             }

@@ -22,7 +22,7 @@ use crate::{
         command::{Caller, Command, Done},
         error::{ErrorCode, Problem},
         event::{Durable, TaskChange, Timestamp},
-        ids::{Principal, SessionId, Topic},
+        ids::{ClientId, Principal, SessionId, Topic},
         ports::{ReadFrom, SessionFilter, SessionKind, StoreError},
         session::{SessionRecord, TaskRecord},
     },
@@ -151,10 +151,10 @@ async fn execute(
     })
 }
 
-/// Who asks. A command of a request belongs to none of the principal's sockets.
+/// Who asks. A command of a request belongs to none of the principal's sockets, not to those without a name either.
 fn caller(request: &HttpRequest, doors: &Doors) -> Result<Caller, Problem> {
     let Caller { principal, .. } = admit(request, doors)?;
-    Ok(Caller { principal, client_id: None })
+    Ok(Caller { principal, client_id: Some(ClientId::of_requests()) })
 }
 
 /// What a socket takes as one message, a request takes as its body.

@@ -13,6 +13,7 @@ use crate::{
         ids::{AgentId, CommandId, Epoch, Position, RunId, Seq, SessionId},
         run::MAX_ANSWER_BYTES,
         search::Words,
+        shared_state::json_bytes,
     },
     doors::Path,
 };
@@ -323,6 +324,7 @@ impl Frame {
             "update_state" => {
                 let session_id = self.session_id()?;
                 let StateData { patch, if_version } = self.data()?;
+                check_json("data.patch", &patch, "send it in several patches")?;
                 Ok(Request::Command(Command::UpdateState { session_id, patch, if_version }))
             }
             "get_tools" => Ok(Request::GetTools),
@@ -351,6 +353,7 @@ impl Frame {
             Answer::Deny => Decision::Denied,
         };
         let args = args.map(Value::Object);
+        args.iter().try_for_each(|args| check_json("data.args", args, "have the tool called with less"))?;
         Ok(Request::Command(Command::SettleApproval { session_id, tool_call_id, decision, reason, args }))
     }
 
@@ -546,6 +549,17 @@ pub(super) fn check_text(field: &str, text: &str, advice: &str) -> Result<(), Pr
             .with(json!({ "field": field, "bytes": bytes, "limit": MAX_CONTENT_BYTES })));
     }
     Ok(())
+}
+
+/// Checks a value that is kept as it is; `advice` is for whoever sent too much of it.
+fn check_json(field: &str, value: &Value, advice: &str) -> Result<(), Problem> {
+    let bytes = json_bytes(value);
+    if bytes <= MAX_CONTENT_BYTES {
+        return Ok(());
+    }
+    let message = format!("{field} has {bytes} bytes as JSON; the limit is {MAX_CONTENT_BYTES}: {advice}");
+    Err(Problem::new(ErrorCode::PayloadTooLarge, message)
+        .with(json!({ "field": field, "bytes": bytes, "limit": MAX_CONTENT_BYTES })))
 }
 
 /// A title, or another name that people give, without what surrounds it.

@@ -78,7 +78,7 @@ fn tool_call(api: Api, provider: &str, call: ToolCall) -> genai::chat::ToolCall 
     let signatures: Vec<_> = hidden.into_iter().filter_map(HiddenPart::into_signature).collect();
     genai::chat::ToolCall {
         call_id: wire_id(api, call.id),
-        fn_name: call.name,
+        fn_name: wire_name(&call.name),
         fn_arguments: wire_args(call.args),
         thought_signatures: (!signatures.is_empty()).then_some(signatures),
     }
@@ -90,7 +90,7 @@ fn tool_response(api: Api, result: ToolResult) -> ToolResponse {
         Ok(value) => value.to_string(),
         Err(why) => format!("The tool failed: {why}"),
     };
-    ToolResponse::new(wire_id(api, result.id), content).with_fn_name(result.name)
+    ToolResponse::new(wire_id(api, result.id), content).with_fn_name(wire_name(&result.name))
 }
 
 /// A call's id as this API takes it: a conversation may have begun with another provider.
@@ -109,6 +109,17 @@ fn wire_id(api: Api, id: String) -> String {
     // Nine letters and digits, as Mistral wants them and the others take them.
     let hash = format!("{:016x}", hasher.finish());
     hash[..9].to_owned()
+}
+
+/// A tool's name as every API takes it: models make up names, which stay in the conversation.
+fn wire_name(name: &str) -> String {
+    /// The longest that providers take.
+    const MAX_NAME: usize = 64;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    match name {
+        "" => "_".to_owned(),
+        name => name.chars().take(MAX_NAME).map(plain).collect(),
+    }
 }
 
 /// Arguments as every API takes them: an object, even where a model gave something else.
@@ -263,6 +274,36 @@ mod tests {
             assert_eq!(fitted, wire_id(api, id), "a call and its result have the same");
         }
         assert_ne!(wire_id(Api::Mistral, "call_a".into()), wire_id(Api::Mistral, "call_b".into()));
+    }
+
+    #[test]
+    fn names_that_a_model_made_up_are_made_to_fit() {
+        let long = "x".repeat(100);
+        let names = ["read_file-2", "functions.read_file", "web search", "", "größe", &long];
+        let fitted = ["read_file-2", "functions_read_file", "web_search", "_", "gr__e", &long[..64]];
+        let messages = names.map(|name| {
+            let call = ToolCall { name: name.into(), ..call("a", json!({}), None) };
+            let failed = ToolResult { name: name.into(), ..result("a", Err("no such tool".into())) };
+            let asked = PromptMessage::Assistant { text: "".into(), calls: vec![call], provider_state: None };
+            [asked, PromptMessage::ToolResults(vec![failed])]
+        });
+        let begin = PromptMessage::User(vec!["go".into()]);
+        let request = request([begin].into_iter().chain(messages.into_iter().flatten()).collect());
+
+        for api in [Api::OpenAi, Api::Anthropic, Api::Gemini, Api::Mistral, Api::Ollama] {
+            let chat = chat_request(api, "any", &request);
+
+            let parts = chat.messages.iter().flat_map(|message| message.content.parts());
+            let sent: Vec<_> = parts
+                .filter_map(|part| match part {
+                    ContentPart::ToolCall(call) => Some(call.fn_name.as_str()),
+                    ContentPart::ToolResponse(result) => result.fn_name.as_deref(),
+                    _ => None,
+                })
+                .collect();
+            let calls_and_results: Vec<_> = fitted.iter().flat_map(|name| [*name, *name]).collect();
+            assert_eq!(sent, calls_and_results, "{api:?}");
+        }
     }
 
     #[test]

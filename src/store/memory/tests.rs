@@ -226,6 +226,28 @@ fn a_full_store_takes_no_more_patches_of_clients_nor_names() {
 }
 
 #[test]
+fn a_full_store_takes_no_more_of_clients_on_tasks_but_their_end() {
+    let mut fixture = Fixture::with_room(50_000);
+    let (topic, run_id) = (session(100), RunId::new());
+    let task = |change: TaskChange| Entry::from(Durable::Task(Box::new(change)));
+    let begun = TaskChange::Created { name: "Count".to_owned(), input: "to ten".to_owned() };
+    fixture.append(&topic, vec![created(None), task(begun)]).unwrap();
+    fixture.append(&topic, vec![task(TaskChange::Started), started(run_id)]).unwrap();
+    fixture.append(&topic, vec![system(&"x".repeat(50_000))]).unwrap();
+
+    let name = "x".to_owned();
+    for change in [TaskChange::Renamed { name }, TaskChange::Pausing, TaskChange::Paused, TaskChange::Resumed]
+    {
+        let refused = fixture.append(&topic, vec![task(change.clone())]);
+        assert_eq!(refused, Err(AppendError::Full), "{change:?}");
+    }
+    // What its run does, and its end.
+    let paused = Entry::of_run(run_id, task(TaskChange::Paused).body);
+    assert!(fixture.append(&topic, vec![paused]).is_ok());
+    assert!(fixture.append(&topic, vec![task(TaskChange::Cancelled)]).is_ok());
+}
+
+#[test]
 fn all_bytes_are_given_back_with_the_sessions() {
     let mut fixture = Fixture::with_room(usize::MAX);
     let topic = fixture.create(100);

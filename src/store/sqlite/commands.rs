@@ -30,7 +30,7 @@ pub(super) fn hash(key: &CommandKey) -> KeyHash {
     let client_id = client_id.as_ref().map_or("", |id| id.as_str());
     let mut hasher = Sha256::new();
     for part in [principal.as_str(), client_id, command_id.as_str()] {
-        // None of them holds a control character.
+        // None of them holds a zero.
         hasher.update(part);
         hasher.update([0]);
     }

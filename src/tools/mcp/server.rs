@@ -121,6 +121,23 @@ impl Server {
         Ok(listed)
     }
 
+    /// Starts it to see what tools it has, if that may be, and ends it for good once they are known.
+    pub async fn look(self: Arc<Self>) {
+        let patience = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).patience();
+        let server = self.clone();
+        // What was started is ended, whether or not somebody still waits.
+        let looking = self.runtime.spawn(async move {
+            let _ = server.clone().connect().await;
+            if server.known.get().is_some() {
+                server.close().await;
+            }
+        });
+        match patience {
+            None => drop(looking.await),
+            Some(patience) => drop(tokio::time::timeout(patience, looking).await),
+        }
+    }
+
     pub async fn call(self: Arc<Self>, tool: String, args: Value) -> Result<Value, Problem> {
         let connection = self.connection().await.map_err(|error| error.problem(&self.name))?;
         self.known.get().map_or(Ok(()), |known| known.check(&self.name, &tool, &args))?;

@@ -173,6 +173,7 @@ function overStdio() {
     process.on('SIGTERM', () => {});
     setInterval(() => {}, 1000);
   }
+  if (flags.has('starts')) appendFileSync(flags.get('starts'), `${process.pid}\n`);
   if (flags.has('dead') || (flags.has('dead-while') && existsSync(flags.get('dead-while')))) {
     process.stderr.write('there is no such folder: /nowhere\n');
     process.exit(4);

@@ -185,3 +185,35 @@ proptest! {
         check(&String::from_iter(chars));
     }
 }
+
+#[test]
+fn what_is_kept_as_json_is_bounded() {
+    let approval = |args: &str| {
+        format!(
+            r#"{{"type":"tool_approval","session_id":"helper_417","data":{{"tool_call_id":"a","decision":"approve","args":{{"x":{args}}}}}}}"#
+        )
+    };
+    let patch = |value: &str| {
+        format!(
+            r#"{{"type":"update_state","session_id":"helper_417","data":{{"if_version":1,"patch":[{{"op":"test","path":"","value":{value}}}]}}}}"#
+        )
+    };
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length));
+    let request = |frame: &str| decode(frame, &Path::Backend).request;
+
+    // `{"x":""}`, and the operation around the value.
+    let fitting = approval(&text(MAX_CONTENT_BYTES - 8));
+    assert!(request(&fitting).is_ok(), "{:?}", request(&fitting));
+    assert!(request(&patch(&text(MAX_CONTENT_BYTES - 100))).is_ok());
+    for (frame, field) in [
+        (approval(&text(MAX_CONTENT_BYTES - 7)), "data.args"),
+        // Escaped, it is six times as long.
+        (approval(&format!("\"{}\"", "\\u0001".repeat(MAX_CONTENT_BYTES / 6 + 1))), "data.args"),
+        (patch(&text(MAX_CONTENT_BYTES)), "data.patch"),
+    ] {
+        let problem = request(&frame).expect_err(field);
+        assert_eq!(problem.code, ErrorCode::PayloadTooLarge, "{problem}");
+        assert_eq!(problem.details["field"], field);
+        assert!(problem.message.contains(field), "{problem}");
+    }
+}
