@@ -285,13 +285,15 @@ async fn a_pause_holds_through_a_question_and_a_restart() {
     let mut phoenix = Phoenix::start_in(&dir, &[]);
     for round in 0..2 {
         let id = create_task(phoenix.server(), "careful", "/tool clock").await;
-        let mut call = Value::Null;
+        until_task(phoenix.server(), &id, "running").await;
+        let mut client = phoenix.server().client().await;
+        let mut log = Vec::new();
         until("the question", async || {
-            let mut client = phoenix.server().client().await;
-            call = snapshot(&mut client, &id).await["approvals"][0]["tool_call_id"].clone();
-            call.is_string()
+            log = client.history(&id).await;
+            log.last().is_some_and(|event| event["type"] == "approval_requested")
         })
         .await;
+        let call = log.last().expect("the question")["data"]["tool_call_id"].clone();
         let (_, paused) = post(phoenix.server(), &format!("/api/v1/tasks/{id}/pause"), "").await;
         assert_eq!(
             (&paused["pausing"], &paused["waiting_approval"]),
