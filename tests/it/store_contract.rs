@@ -1046,8 +1046,10 @@ async fn a_task_is_the_fold_of_its_log(mut fixture: Fixture) {
                 task(TaskChange::Started),
                 user(run_id, &input, Queued::No),
                 Entry::of_run(run_id, Durable::RunStarted { trigger: Trigger::Task }),
-                progressed(Some(0.25), Some("a quarter")),
-                progressed(None, None),
+                Entry { run_id: Some(run_id), ..progressed(Some(0.25), Some("a quarter")) },
+                Entry { run_id: Some(run_id), ..progressed(None, None) },
+                // Of another run in its session.
+                progressed(Some(0.75), Some("nothing of it")),
                 task(TaskChange::Renamed { name: "Count again".to_owned() }),
                 response(run_id, &"ü".repeat(5_000)),
                 task(failed()),
