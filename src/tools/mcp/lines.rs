@@ -49,10 +49,8 @@ impl Lines {
         } else if self.line.len() + bytes.len() <= self.longest {
             self.line.extend_from_slice(bytes);
         } else {
-            let line = std::mem::take(&mut self.line);
-            let head = line.iter().chain(bytes).copied().take(KEPT).collect();
-            let mut overlong = Overlong { head, tail: Vec::new(), bytes: 0 };
-            overlong.add(&line);
+            let mut overlong = Overlong { head: Vec::new(), tail: Vec::new(), bytes: 0 };
+            overlong.add(&std::mem::take(&mut self.line));
             overlong.add(bytes);
             self.overlong = Some(overlong);
         }
@@ -74,6 +72,8 @@ impl Lines {
 impl Overlong {
     fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
+        let room = KEPT.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
         self.tail.drain(..self.tail.len().saturating_sub(KEPT));
     }
@@ -225,6 +225,13 @@ mod tests {
         ] {
             assert_eq!(overlong(&message).id(), None, "{}", &message[..20]);
         }
+    }
+
+    #[test]
+    fn the_head_of_a_line_is_as_long_however_it_comes() {
+        let line = [[b'a'; 18].as_slice(), b"\n"].concat();
+
+        assert_eq!(lines(16, &[&line]), lines(16, &[&line[..17], &line[17..]]));
     }
 
     proptest! {
