@@ -782,6 +782,11 @@ impl Step {
     /// Takes a call that the model asks for. Two of one id could not be told apart.
     fn take_call(&mut self, mut call: ToolCall, needs_approval: bool) {
         call.name = call.name.chars().take(MAX_TOOL_NAME_CHARS).collect();
+        if let Value::String(text) = &mut call.args {
+            // No tool takes it: the model's words were no JSON. Written out, they must fit into an event.
+            let fits = json_prefix(text, MAX_ANSWER_BYTES).0.len();
+            text.truncate(fits);
+        }
         let is_taken = |id: &str| self.calls.iter().any(|other| other.call.id == id);
         if is_taken(&call.id) {
             let mut others = (2..).map(|number: u32| format!("{}_{number}", call.id));

@@ -661,6 +661,18 @@ fn a_pause_takes_effect_at_the_next_step() {
 }
 
 #[test]
+fn arguments_that_are_no_json_fit_into_an_event() {
+    let mut bench = Bench::started();
+    let args = Value::String("\u{1}".repeat(256 * 1024));
+    bench.ask_for(ToolCall { args, ..call("a") });
+    bench.end_model();
+    bench.commit_all();
+
+    let written = bench.calls[0].args.to_string().len();
+    assert!(written > MAX_ANSWER_BYTES / 2 && written <= MAX_ANSWER_BYTES + 2, "{written}");
+}
+
+#[test]
 fn two_calls_of_one_id_are_told_apart() {
     let mut bench = Bench::started();
     bench.ask_for(call("a"));
