@@ -501,7 +501,9 @@ impl Agent {
                         let changes_state =
                             entries.iter().any(|entry| matches!(entry.body, Durable::StatePatched { .. }));
                         self.commit(entries, Vec::new(), ctx, move |agent, ctx| {
-                            agent.committed(changes_state, ctx);
+                            if changes_state {
+                                agent.changed(ctx);
+                            }
                             agent.feed([Input::Committed], Permits::default(), ctx);
                         });
                     }
@@ -642,13 +644,13 @@ impl Agent {
         if self.run.as_ref().map(Run::id) != Some(run_id) {
             return;
         }
-        let toolset = self.toolset();
         let mut inputs = Vec::with_capacity(events.len());
         for event in events {
             let (input, last) = match event {
                 Some(Ok(ModelEvent::Text(text))) => (Input::Text(text), false),
                 Some(Ok(ModelEvent::ToolCall(call))) => {
-                    let needs_approval = toolset.find(&call.name).is_some_and(|tool| tool.needs_approval);
+                    let needs_approval =
+                        self.toolset().find(&call.name).is_some_and(|tool| tool.needs_approval);
                     (Input::ToolCall { call, needs_approval }, false)
                 }
                 Some(Ok(ModelEvent::End { finish_reason, usage, provider_state })) => {

@@ -325,7 +325,8 @@ impl Agent {
         }
     }
 
-    fn changed(&mut self, ctx: &mut Context<Self>) {
+    /// A change is in the log, or was refused: the next can be made.
+    pub(super) fn changed(&mut self, ctx: &mut Context<Self>) {
         self.acting.changing = false;
         self.next_change(ctx);
     }
@@ -375,13 +376,6 @@ impl Agent {
             Err(problem) => (Err(bounded_problem(problem)), Vec::new()),
         };
         self.feed_run(run_id, Input::ToolEnded { tool_call_id, outcome, done }, ctx);
-    }
-
-    /// What the end of a call brought is in the log.
-    pub(super) fn committed(&mut self, changed_state: bool, ctx: &mut Context<Self>) {
-        if changed_state {
-            self.changed(ctx);
-        }
     }
 
     // ---- progress ----

@@ -39,7 +39,7 @@ pub(super) struct Tasking {
     slot: Option<ReplyTo>,
     /// Changes of the task that are on their way to the log.
     changing: usize,
-    /// Bounded by what sockets have in flight.
+    /// Bounded by what sockets have in flight, and by requests, each of which is a connection.
     orders: VecDeque<(TaskOrder, ReplyTo)>,
 }
 
@@ -333,14 +333,7 @@ fn task_entry(change: TaskChange) -> Entry {
 }
 
 fn conflict(status: TaskStatus, why: &str) -> Problem {
-    let status = match status {
-        TaskStatus::Pending => "pending",
-        TaskStatus::Running => "running",
-        TaskStatus::Paused => "paused",
-        TaskStatus::Completed => "completed",
-        TaskStatus::Failed => "failed",
-        TaskStatus::Cancelled => "cancelled",
-    };
+    let status = status.name();
     Problem::new(ErrorCode::Conflict, format!("the task is {status}: it {why}"))
         .with(serde_json::json!({ "status": status }))
 }

@@ -607,10 +607,10 @@ impl<'a> EventBody<'a> {
 
     fn of_task_change(change: &'a TaskChange, event: &'a Event) -> Self {
         let task_id = event.topic.session().map_or("", SessionId::as_str);
-        let changed = |status| TaskChanged { task_id, status: task_status_name(status) };
+        let changed = |status: TaskStatus| TaskChanged { task_id, status: status.name() };
         match change {
             TaskChange::Created { name, input } => {
-                let status = task_status_name(TaskStatus::Pending);
+                let status = TaskStatus::Pending.name();
                 EventBody::TaskCreated(TaskCreated { task_id, status, name, input })
             }
             TaskChange::Started => EventBody::TaskStarted(changed(TaskStatus::Running)),
@@ -853,7 +853,7 @@ impl<'a> Task<'a> {
             agent_id: record.session_id.agent_str(),
             name: &task.name,
             input: &task.input,
-            status: task_status_name(task.status),
+            status: task.status.name(),
             pausing: task.pausing,
             waiting_approval: record.status == SessionStatus::WaitingApproval,
             progress: task.progress.progress,
@@ -902,17 +902,6 @@ pub const fn session_status_name(status: SessionStatus) -> &'static str {
         SessionStatus::Running => "running",
         SessionStatus::WaitingApproval => "waiting_approval",
         SessionStatus::Closed => "closed",
-    }
-}
-
-pub const fn task_status_name(status: TaskStatus) -> &'static str {
-    match status {
-        TaskStatus::Pending => "pending",
-        TaskStatus::Running => "running",
-        TaskStatus::Paused => "paused",
-        TaskStatus::Completed => "completed",
-        TaskStatus::Failed => "failed",
-        TaskStatus::Cancelled => "cancelled",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 use super::{
-    events::{Task, TaskTexts, encode, past_payload, rfc3339_text, task_status_name, time_text},
+    events::{Task, TaskTexts, encode, past_payload, rfc3339_text, time_text},
     export::{self, in_one_line},
 };
 use crate::{
@@ -152,7 +152,7 @@ fn csv_task(record: &SessionRecord, task: &TaskRecord, texts: &TaskTexts) -> Str
         record.session_id.as_str().into(),
         record.session_id.agent_str().into(),
         task.name.as_str().into(),
-        task_status_name(task.status).into(),
+        task.status.name().into(),
         if task.pausing { "true" } else { "false" }.into(),
         part(task.progress.progress),
         part(task.progress.confidence),
@@ -198,7 +198,7 @@ fn markdown_row(record: &SessionRecord, task: &TaskRecord) -> String {
         record.session_id.as_str().to_owned(),
         task.name.clone(),
         record.session_id.agent_str().to_owned(),
-        task_status_name(task.status).to_owned(),
+        task.status.name().to_owned(),
         percent(task.progress.progress),
         percent(task.progress.confidence),
         time_text(record.created_at),
@@ -229,7 +229,7 @@ fn markdown_head(record: &SessionRecord, task: &TaskRecord) -> String {
         "- Task: {id}\n- Agent: {agent}\n- Status: {status}{progress}{confidence}{message}\n- Created: {created}\
          {started}{ended}{error}",
         agent = id.agent_str(),
-        status = task_status_name(task.status),
+        status = task.status.name(),
         progress = optional("Progress", percent(task.progress.progress)),
         confidence = optional("Confidence", percent(task.progress.confidence)),
         message = optional("Message", task.progress.message.as_deref().map_or_else(String::new, in_one_line)),

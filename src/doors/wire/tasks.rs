@@ -8,7 +8,7 @@ use super::{
     commands::{
         self, Resume, check_text, checked_limit, checked_name, parse_agent_id, parse_cursor, read_fields,
     },
-    events::{Task, TaskTexts, encode, task_status_name},
+    events::{Task, TaskTexts, encode},
 };
 use crate::core::{
     command::Command,
@@ -83,7 +83,7 @@ impl Query {
                 TaskStatus::Cancelled,
             ];
             let expected = "pending, running, paused, completed, failed or cancelled";
-            let status = all.into_iter().find(|status| task_status_name(*status) == name);
+            let status = all.into_iter().find(|status| status.name() == name);
             status.ok_or_else(|| Problem::invalid_field("status", expected))
         });
         Ok(Wanted {
